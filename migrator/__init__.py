@@ -1,0 +1,3 @@
+"""The migration job: wait, lock, plan, apply, verify, report. Start reading at `migrator.job`."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,232 @@
+"""The MySQL and MariaDB catalog: a fixed number of queries, and values that mean the same on both and on all versions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from migrator.catalogs import Attributes, Catalog, Object, strip_outer
+from migrator.errors import StatementRefused
+
+Query = Callable[[str], list[tuple[Any, ...]]]
+INVISIBLE = "(not visible to this user; grant it SHOW_ROUTINE, or on MariaDB SELECT on mysql.proc)"
+JSON_CHECK = re.compile(r"json_valid\(`([^`]+)`\)")
+NUMERIC = re.compile(r"(tiny|small|medium|big)?int|decimal|float|double|bit|year")
+ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "0": "\0", "Z": "\x1a"}
+
+
+def read_catalog(query: Query, database: str, ledger_table: str) -> Catalog:
+    """Everything in the connection's database but the ledger and its journal."""
+    here = "table_schema = DATABASE()"
+    catalog: Catalog = {}
+    checks = list(_checks(query))
+    json_columns = {(table, name) for table, name, _, is_json in checks if is_json}
+    quoted = "mariadb" in query("SELECT VERSION()")[0][0].lower()  # MySQL shows a literal default as bare text
+    for name, type_, engine, collation, comment, options in query(
+            "SELECT table_name, table_type, engine, table_collation, table_comment, create_options"
+            f" FROM information_schema.tables WHERE {here} ORDER BY table_name"):
+        if name in (ledger_table, f"{ledger_table}_journal"):
+            continue
+        if type_ == "VIEW":
+            catalog[Object("view", name)] = {}
+        else:
+            catalog[Object("table", name)] = table(engine or "", collation or "", comment or "",
+                                                   "partitioned" if "partitioned" in (options or "") else "")
+    for owner, name, type_, nullable, default, extra, collation, generated, comment in query(
+            "SELECT table_name, column_name, column_type, is_nullable, column_default, extra, collation_name,"
+            f" generation_expression, column_comment FROM information_schema.columns WHERE {here}"
+            " ORDER BY table_name, ordinal_position"):
+        if Object("view", owner) in catalog:
+            catalog[Object("output", owner, name)] = {}
+        elif Object("table", owner) in catalog:
+            is_json = (owner, name) in json_columns
+            if default is not None and not quoted and "DEFAULT_GENERATED" not in extra:
+                default = quote(default)
+            catalog[Object("column", owner, name)] = column(
+                "json" if is_json else type_, nullable == "YES", default, extra or "",
+                "" if is_json and collation.endswith("_bin") else collation or "", generated or "", comment or "")
+    for item, attributes in (*_indexes(query, here), *((key.item, key.rules) for key in foreign_keys(query)),
+                             *_views(query, here, database), *_routines(query), *_triggers(query), *_events(query)):
+        if item.kind in ("procedure", "function", "event") or {Object("table", item.table), Object("view", item.table)
+                                                               } & catalog.keys():
+            catalog[item] = attributes
+    for owner, name, clause, is_json in checks:
+        if not is_json and Object("table", owner) in catalog:
+            catalog[Object("check", owner, name)] = {"clause": clause}
+    return catalog
+
+
+def table(engine: str, collation: str, comment: str, partitioned: str = "") -> Attributes:
+    return {"engine": engine.lower(), "collation": collation, "comment": comment, "options": partitioned}
+
+
+def column(type_: str, nullable: bool, default: str | None, extra: str, collation: str, generated: str,
+           comment: str) -> Attributes:
+    """One column by meaning. `default` is SQL; a default of NULL is the same as none, an integer's width says nothing."""
+    type_ = re.sub(r"\b((?:small|medium|big)?int|tinyint(?!\(1\))|year)\(\d+\)(?!.*zerofill)", r"\1", type_)
+    extra = re.sub(r"default_generated|(virtual|stored) generated|\(\)", "", extra.lower())
+    return {"type": type_, "null": "yes" if nullable else "no", "default": default_value(type_, default),
+            "extra": " ".join(extra.split()), "collation": collation, "generated": _bare(generated), "comment": comment}
+
+
+def default_value(type_: str, default: str | None) -> str:
+    """A column's default, given as SQL, in the one spelling of its meaning; empty if it has none."""
+    if default is None or default.upper() == "NULL":
+        return ""
+    if re.fullmatch(r"(?i)(current_timestamp|now|localtime(stamp)?)(\(\d*\))?", default):
+        return re.sub(r"(?i)[a-z_]+", "CURRENT_TIMESTAMP", default).replace("()", "")
+    literal = unquote(default) if default.startswith("'") else {"TRUE": "1", "FALSE": "0"}.get(default.upper(), default)
+    try:
+        number = f"{Decimal(literal).normalize():f}"
+        return number if NUMERIC.match(type_) else f"'{literal}'"
+    except InvalidOperation:
+        return f"'{literal}'" if default.startswith("'") else _bare(default)
+
+
+def _bare(expression: str) -> str:
+    """An expression without what the dialects add to it: introducers, backquotes, blanks, parentheses around it."""
+    text = re.sub(r"_utf8mb[34](?=')", "", expression.replace("\\'", "'").replace("`", "").lower())
+    return strip_outer(re.sub(r"\s*([^\w\s'])\s*", r"\1", re.sub(r"\s+", " ", text)))
+
+
+def _indexes(query: Query, here: str) -> Iterable[tuple[Object, Attributes]]:
+    rows = query("SELECT table_name, index_name, non_unique, column_name, collation, sub_part, index_type"
+                 f" FROM information_schema.statistics WHERE {here} ORDER BY table_name, index_name, seq_in_index")
+    for (owner, name), parts in groupby(rows, key=lambda row: row[:2]):
+        found = list(parts)
+        columns = ", ".join(f"{part[3] or '(expression)'}{f'({part[5]})' if part[5] else ''}"
+                            f"{' DESC' if part[4] == 'D' else ''}" for part in found)
+        yield Object("index", owner, name), index(not int(found[0][2]), columns, found[0][6])
+
+
+def index(unique: bool, columns: str, type_: str = "BTREE") -> Attributes:
+    return {"unique": "yes" if unique else "no", "columns": columns, "type": type_.lower()}
+
+
+class ForeignKey(NamedTuple):
+    """A foreign key goes by its columns: its name differs between servers, and from one hand-run script to another."""
+
+    table: str
+    name: str
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...]
+    on_delete: str = "NO ACTION"
+    on_update: str = "NO ACTION"
+
+    @property
+    def item(self) -> Object:
+        columns, parents = ", ".join(self.columns), ", ".join(self.parent_columns)
+        return Object("foreign key", self.table, f"({columns}) to {self.parent} ({parents})")
+
+    @property
+    def rules(self) -> Attributes:
+        return {"on delete": self.on_delete.replace("RESTRICT", "NO ACTION"),
+                "on update": self.on_update.replace("RESTRICT", "NO ACTION")}
+
+
+def foreign_keys(query: Query) -> Iterable[ForeignKey]:
+    rows = query("SELECT k.table_name, k.constraint_name, k.column_name, k.referenced_table_name,"
+                 " k.referenced_column_name, r.delete_rule, r.update_rule FROM information_schema.key_column_usage k"
+                 " JOIN information_schema.referential_constraints r ON r.constraint_schema = k.constraint_schema"
+                 " AND r.constraint_name = k.constraint_name AND r.table_name = k.table_name"
+                 " WHERE k.constraint_schema = DATABASE() AND k.referenced_table_name IS NOT NULL"
+                 " ORDER BY k.table_name, k.constraint_name, k.ordinal_position")
+    for (owner, name), parts in groupby(rows, key=lambda row: row[:2]):
+        found = list(parts)
+        yield ForeignKey(owner, name, tuple(part[2] for part in found), found[0][3], tuple(part[4] for part in found),
+                         *found[0][5:])
+
+
+def _views(query: Query, here: str, database: str) -> Iterable[tuple[Object, Attributes]]:
+    for name, text, security, check in query(
+            "SELECT table_name, view_definition, security_type, check_option"
+            f" FROM information_schema.views WHERE {here} ORDER BY table_name"):
+        yield Object("view", name), {"query": (text or "").replace(f"`{database}`.", ""), "security": security,
+                                     "check": "" if check == "NONE" else check}
+
+
+def _routines(query: Query) -> Iterable[tuple[Object, Attributes]]:
+    parameters: dict[tuple[str, str], list[str]] = {}
+    for type_, name, mode, parameter, data_type in query(
+            "SELECT routine_type, specific_name, parameter_mode, parameter_name, dtd_identifier"
+            " FROM information_schema.parameters WHERE specific_schema = DATABASE() ORDER BY specific_name,"
+            " ordinal_position"):
+        width = column(data_type or "", True, None, "", "", "", "")["type"]
+        parameters.setdefault((type_, name), []).append(f"{mode or 'RETURNS'} {parameter or ''} {width}".strip())
+    for type_, name, body, security, mode in query(
+            "SELECT routine_type, routine_name, routine_definition, security_type, sql_mode"
+            " FROM information_schema.routines WHERE routine_schema = DATABASE() ORDER BY routine_name"):
+        yield Object(type_.lower(), name), routine(", ".join(parameters.get((type_, name), [])),
+                                                   INVISIBLE if body is None else body, security, mode)
+
+
+def routine(parameters: str, body: str, security: str, sql_mode: str) -> Attributes:
+    return {"parameters": parameters, "security": security, "sql mode": ",".join(sorted(sql_mode.split(","))),
+            "body": body.strip()}
+
+
+def _triggers(query: Query) -> Iterable[tuple[Object, Attributes]]:
+    for name, owner, timing, event, body in query(
+            "SELECT trigger_name, event_object_table, action_timing, event_manipulation, action_statement"
+            " FROM information_schema.triggers WHERE trigger_schema = DATABASE() ORDER BY trigger_name"):
+        yield Object("trigger", owner, name), {"fires": f"{timing} {event}", "body": body.strip()}
+
+
+def _events(query: Query) -> Iterable[tuple[Object, Attributes]]:
+    for name, value, unit, at, status, body in query(
+            "SELECT event_name, interval_value, interval_field, execute_at, status, event_definition"
+            " FROM information_schema.events WHERE event_schema = DATABASE() ORDER BY event_name"):
+        yield Object("event", name), {"schedule": f"every {value} {unit}" if value else f"at {at}",
+                                      "status": status.replace("SIDE_DISABLED", "DISABLED"), "body": body.strip()}
+
+
+def _checks(query: Query) -> Iterable[tuple[str, str, str, bool]]:
+    """(table, name, clause, is it MariaDB's own check of a JSON column)."""
+    for owner, name, clause in query(
+            "SELECT t.table_name, c.constraint_name, c.check_clause FROM information_schema.check_constraints c"
+            " JOIN information_schema.table_constraints t ON t.constraint_schema = c.constraint_schema"
+            " AND t.constraint_name = c.constraint_name AND t.constraint_type = 'CHECK'"
+            " WHERE c.constraint_schema = DATABASE() ORDER BY t.table_name, c.constraint_name"):
+        match = JSON_CHECK.fullmatch(clause)
+        yield owner, match[1] if match else name, _bare(clause), bool(match)
+
+
+def same_queries(query: Query, dialect: str, expected: Mapping[Object, Attributes], live: Catalog) -> Catalog:
+    """`live` with the expected text in each view whose query means the same: the server itself writes out both.
+
+    The text that a server keeps differs between versions and dialects; the note of EXPLAIN is one server's spelling of
+    both. A query that does not run any more (its table or column is gone) says so instead.
+    """
+    changed = dict(live)
+    for item, wanted in expected.items():
+        if item.kind != "view" or item not in live or live[item].get("query") == wanted["query"]:
+            continue
+        found = _explained(query, dialect, live[item]["query"])
+        if found.startswith("(does not run"):
+            changed[item] = {**live[item], "query": found}
+        elif found == _explained(query, dialect, wanted["query"]):
+            changed[item] = {**live[item], "query": wanted["query"]}
+    return changed
+
+
+def _explained(query: Query, dialect: str, text: str) -> str:
+    try:
+        query(f"EXPLAIN {'EXTENDED' if dialect == 'mariadb' else 'FORMAT=TRADITIONAL'} {text}")
+    except StatementRefused as error:
+        return f"(does not run: {error})"
+    return next((str(message) for _, code, message in query("SHOW WARNINGS") if code == 1003), "")
+
+
+def quote(text: str) -> str:
+    """A string literal of MySQL, under a sql_mode that keeps backslash escapes."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "''").replace("\0", "\\0") + "'"
+
+
+def unquote(literal: str) -> str:
+    """What a quoted string or name of MySQL means; a backslash escapes in strings only."""
+    mark, text = literal[0], literal[1:-1].replace(literal[0] * 2, literal[0])
+    return text if mark == "`" else re.sub(r"(?s)\\(.)", lambda match: ESCAPES.get(match[1], match[1]), text)

@@ -1,0 +1,196 @@
+"""The databases: what each dialect offers the job, and the wait until all of them answer."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import tenacity
+
+from migrator.catalogs import Attributes, Catalog, Object
+from migrator.converge import Change
+from migrator.errors import MigrateError, Unreachable
+from migrator.ledger import Applied
+from migrator.logs import Log
+from migrator.settings import Address, Settings
+
+Rows = list[tuple[Any, ...]]
+ATTEMPT_SECONDS = 5.0  # one try never takes longer, so that a hanging one cannot eat the budget
+LONGEST_PAUSE = 0.5  # a server is noticed within a second of being up
+
+
+class NotYet(Exception):
+    """A database is not up yet, and why. `final` is what to raise when the budget ends; Unreachable by default."""
+
+    def __init__(self, reason: str, final: type[MigrateError] = Unreachable):
+        super().__init__(reason)
+        self.final = final
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a run is: written into ledger, lock and journal, and shown to rivals."""
+
+    run: str
+    host: str
+    image: str
+
+
+class Database(Protocol):
+    """One connected database. To add a dialect: write this class, and name it in `_connector`.
+
+    Every method may raise LostConnection; `execute` raises StatementRefused with the server's own code and message.
+    """
+
+    target: str
+    dialect: str
+    version: str
+    encrypted: bool
+
+    def query(self, sql: str) -> Rows:
+        """Rows of one reading statement, drained."""
+
+    def execute(self, sql: str, label: str = "") -> None:
+        """Send one statement, wait for its end, drop its rows. `label` names it to rivals and to the next run."""
+
+    def check(self, sql: str) -> str:
+        """Why the server's parser refuses the statement, without executing it; empty if it does not."""
+
+    def abandon(self) -> None:
+        """Give up the statement that is running, from another thread's or handler's point of view."""
+
+    def close(self) -> None:
+        """Close; frees the lock."""
+
+    def read_ledger(self) -> list[Applied]:
+        """The ledger's rows; none where there is no ledger. Raises WrongServer for another tool's table."""
+
+    def prepare_ledger(self) -> None:
+        """Create the ledger and its journal where missing."""
+
+    def record(self, row: Applied) -> None:
+        """Write a finished step; the first `applied_at` of a version is kept."""
+
+    def try_lock(self) -> str:
+        """Take the run lock if it is free; else say who has it. Empty means: it is ours."""
+
+    def holds_lock(self) -> bool:
+        """Whether the lock is still ours, as the server sees it."""
+
+    def unlock(self) -> None:
+        """Free the lock, if we have it."""
+
+    def catalog(self, tables: Sequence[str] | None) -> Catalog:
+        """The live catalog of the databases in which these tables are; None: of all but the servers' and the job's own."""
+
+    def same_queries(self, expected: Mapping[Object, Attributes], live: Catalog) -> Catalog:
+        """`live` with the expected text in every view that means the same."""
+
+    def changes(self, definitions: str) -> list[Change]:
+        """What `converge` would do now; reads only."""
+
+    def converge(self, session: Any, definitions: str) -> None:
+        """Bring every object to its definition, sending each statement through the step's session."""
+
+    def kept(self) -> list[tuple[str, int]]:
+        """Old tables that a convergence kept, with their bytes."""
+
+
+@dataclass
+class Clock:
+    """A budget of seconds, shared by all who wait."""
+
+    seconds: float
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.started + self.seconds - time.monotonic())
+
+
+def _connector(target: str) -> Callable[..., Database]:
+    """The dialect's connect function; drivers are heavy, so only a database that is needed loads its own."""
+    if target == "clickhouse":
+        from migrator.databases import clickhouse
+
+        return clickhouse.connect
+    from migrator.databases import mysql
+
+    return mysql.connect
+
+
+def connect(settings: Settings, targets: Sequence[str], identity: Identity, log: Log, *, writes: bool) -> dict[
+        str, Database]:
+    """All databases of the targets, connected side by side within one budget.
+
+    "Up" means that an authenticated query was answered. Raises AccessDenied or WrongServer at once, Unreachable when
+    the budget is over (±0.25 s, hanging tries included). With `writes` False the servers refuse every write.
+    """
+    clock, stop = Clock(settings.wait_timeout), threading.Event()
+    answers: queue.Queue[tuple[str, Database | BaseException]] = queue.Queue()
+    addresses = {target: settings.address(target) for target in targets}
+    reasons: dict[str, NotYet] = {}
+
+    def attempts(target: str) -> None:
+        try:
+            answers.put((target, _wait_for(addresses[target], settings, identity, log, clock, stop, reasons, writes)))
+        except BaseException as error:  # handed to the main thread, which alone decides
+            answers.put((target, error))
+
+    for target in targets:
+        # Daemons: a try that hangs in the resolver must not keep the process alive.
+        threading.Thread(target=attempts, args=(target,), daemon=True).start()
+    databases: dict[str, Database] = {}
+    try:
+        while len(databases) < len(targets):
+            target, answer = answers.get(timeout=clock.left + 0.2)
+            if isinstance(answer, BaseException):
+                raise answer
+            databases[target] = answer
+            _report_ready(log, answer, addresses[target], clock)
+    except (queue.Empty, NotYet):
+        for database in databases.values():
+            database.close()
+        missing = [target for target in targets if target not in databases]
+        reason = reasons.get(missing[0], NotYet("no answer"))
+        raise reason.final(f"{addresses[missing[0]]} did not answer within {settings.wait_timeout:g} s: {reason}"
+                           ) from None
+    finally:
+        stop.set()
+    return {target: databases[target] for target in targets}
+
+
+def _wait_for(address: Address, settings: Settings, identity: Identity, log: Log, clock: Clock, stop: threading.Event,
+              reasons: dict[str, NotYet], writes: bool) -> Database:
+    def remember(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        assert isinstance(error, NotYet)
+        reasons[address.target] = error
+        if not stop.is_set():
+            log.info("waiting", target=address.target, address=str(address), reason=str(error), attempt=
+                     state.attempt_number, seconds_left=round(clock.left, 1))
+
+    jitter = tenacity.wait_exponential_jitter(multiplier=0.05, max=LONGEST_PAUSE, jitter=0.05)
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(NotYet),
+        # tenacity's own budget ends early or late by a third; the pause and the try are cut to what is left instead.
+        stop=lambda state: stop.is_set() or clock.left <= 0,
+        wait=lambda state: min(jitter(state), clock.left),
+        sleep=lambda seconds: stop.wait(seconds) and None,
+        after=remember, reraise=True)
+    return retrying(lambda: _connector(address.target)(
+        address, settings, identity, timeout=max(0.2, min(ATTEMPT_SECONDS, clock.left)), writes=writes))
+
+
+def _report_ready(log: Log, database: Database, address: Address, clock: Clock) -> None:
+    fields = {"target": database.target, "dialect": database.dialect, "server": database.version,
+              "address": str(address), "encrypted": database.encrypted,
+              "seconds": round(clock.seconds - clock.left, 3)}
+    if address.secure and not database.encrypted:
+        log.warning("ready", **fields, reason="the server offers no TLS: this connection is in plain text")
+    else:
+        log.info("ready", **fields)

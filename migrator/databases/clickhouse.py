@@ -1,0 +1,247 @@
+"""ClickHouse: the connection, the one place where a statement is sent, and the ledger."""
+
+from __future__ import annotations
+
+import logging
+import re
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError, NewConnectionError, SSLError
+
+from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs
+from migrator.converge import Change
+from migrator.databases import Identity, NotYet, Rows
+from migrator.databases.clickhouse_lock import Lock
+from migrator.errors import AccessDenied, LostConnection, StatementRefused, WrongServer
+from migrator.ledger import Applied
+from migrator.settings import Address, Settings
+
+quote = catalogs.quote
+OLDEST = (24, 10)  # the first release in which refreshable materialized views need no experimental switch
+SCHEMA = "migrate"  # the database of ledger, journal and lock
+
+# Several of these defaults changed between releases, so they go out with every statement. 2 waits for all replicas.
+SEND = {"async_insert": 0, "mutations_sync": 2, "alter_sync": 2, "wait_end_of_query": 1}
+READ_ONLY = {"readonly": 2}  # refuses every write and DDL, and still accepts the settings of a query
+
+LOGIN = {516, 192, 193, 194, 195}
+DENIED = {497, 291, 164, 472, 392, 514}
+# Refused before execution: nothing was applied (system.errors names; docs/reliability.md).
+TRANSIENT = {202, 203, 364, 700, 745, 749, 762, 763, 1019, 225, 242, 473, 517, 692, 696, 198}
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
+logging.getLogger("clickhouse_connect").propagate = False
+
+
+def connect(address: Address, settings: Settings, identity: Identity, *, timeout: float, writes: bool) -> ClickHouse:
+    """A connection on which a query was answered. Raises NotYet, AccessDenied or WrongServer."""
+    try:
+        client = _client(address, timeout)
+        version = str(client.command("SELECT version()"))
+    except ClickHouseError as error:
+        raise _refused_at_login(error, address) from None
+    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
+    if numbers < OLDEST:
+        raise WrongServer(f"{address} is ClickHouse {version}; at least {OLDEST[0]}.{OLDEST[1]} is needed")
+    return ClickHouse(address, settings, identity, client, version, writes=writes)
+
+
+def _client(address: Address, timeout: float) -> Any:
+    options = address.options
+    return clickhouse_connect.get_client(
+        host=address.host, port=address.port, username=address.user, password=address.password,
+        interface="https" if address.secure else "http", verify=options.get("verify", "true") == "true",
+        ca_cert=options.get("ca_cert"), client_cert=options.get("client_cert"),
+        tls_mode="strict" if options.get("client_cert") and address.password else None,
+        connect_timeout=max(1, round(timeout)), send_receive_timeout=max(1, round(timeout)),
+        # One session would refuse the statement after a lost one; a read repeated by the driver would hide a loss.
+        autogenerate_session_id=False, query_retries=0, dedicated_pool=True, compress=False,
+        client_name="migrate")
+
+
+def _refused_at_login(error: ClickHouseError, address: Address) -> Exception:
+    code = getattr(error, "code", None)
+    if code in LOGIN:
+        return AccessDenied(f"{address} refused user {address.user}: {_message(error)}")
+    if code in DENIED:
+        return AccessDenied(f"{address}: user {address.user} lacks a right: {_message(error)}")
+    cause = _root(error)
+    if isinstance(cause, (ssl.SSLError, SSLError)) and "EOF" not in str(cause):
+        return AccessDenied(f"{address}: TLS failed: {cause}")
+    if isinstance(cause, NameResolutionError):
+        return NotYet(f"the host name {address.host} does not resolve")
+    if "BadStatusLine" in repr(error.__cause__):
+        return WrongServer(f"{address} does not speak HTTP; is it ClickHouse's HTTP port (8123)?")
+    status = re.search(r"HTTP\w* status (?:code )?(\d+)|response status (\d+)", str(error))
+    if code is None and status and not {"502", "503", "504", "429"} & set(status.groups()):
+        return WrongServer(f"{address} answers like no ClickHouse: {_message(error)}")
+    return NotYet(_message(error) if code else _reason(cause))
+
+
+def _root(error: BaseException) -> BaseException:
+    """The innermost reason: urllib3 wraps it twice, the driver once more."""
+    while True:
+        inner = getattr(error, "reason", None) if isinstance(error, MaxRetryError) else error.__cause__
+        if isinstance(error, SSLError) and error.args and isinstance(error.args[0], BaseException):
+            inner = error.args[0]
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+
+
+def _reason(cause: BaseException) -> str:
+    text = str(cause)
+    if isinstance(cause, (NewConnectionError, HTTPError)) and ": " in text:
+        text = text.split(": ", 1)[1]
+    return text[:300]
+
+
+def _message(error: BaseException) -> str:
+    """The server's own sentence, without the driver's frame, address and version."""
+    text = re.sub(r"^.*?server response: ", "", str(error), flags=re.DOTALL)
+    text = re.sub(r"(\. )?Expected one of: .*?(?=\(SYNTAX_ERROR\)|$)", " ", text, flags=re.DOTALL)
+    text = re.sub(r" \(version [^()]*(\([^()]*\))?[^()]*\)| \(for url [^()]*\)", "", text)
+    return " ".join(text.split())[:2000]
+
+
+class ClickHouse:
+    """One ClickHouse server. See `migrator.databases.Database` for what each method promises."""
+
+    target = dialect = "clickhouse"
+
+    def __init__(self, address: Address, settings: Settings, identity: Identity, client: Any, version: str, *,
+                 writes: bool):
+        self.address, self.settings, self.identity, self.version = address, settings, identity, version
+        self.encrypted = address.secure
+        self._client, self._writes, self._number = client, writes, 0
+        # From here on a statement may take as long as it needs; whoever waits for it has a deadline and signals.
+        client.timeout = client.timeout.__class__(connect=10, read=None)
+        self._ledger = f"{SCHEMA}.{settings.ledger_table}"
+        self._lock = Lock(self, f"{self._ledger}_lock", identity)
+        self.running = ""
+
+    def again(self) -> ClickHouse:
+        """A second connection to the same server, for a heartbeat or to give up what this one is doing."""
+        return ClickHouse(self.address, self.settings, self.identity, _client(self.address, 5), self.version,
+                          writes=self._writes)
+
+    def query(self, sql: str) -> Rows:
+        rows = self._sent(lambda: self._client.query(sql, settings={} if self._writes else READ_ONLY).result_rows, sql)
+        return [tuple(row) for row in rows]
+
+    def execute(self, sql: str, label: str = "") -> None:
+        self._number += 1
+        self.running = f"migrate-{self.identity.run}-{self._number}"
+        marks = {"query_id": self.running, "log_comment": f"migrate {label}".strip()}
+        limits = SEND if self._writes else READ_ONLY
+        self._sent(lambda: self._client.command(sql, settings={**limits, **marks}), sql)
+        self.running = ""
+
+    def _sent(self, send: Callable[[], Any], sql: str) -> Any:
+        """The one place where a statement goes out, and where the driver's errors become ours."""
+        try:
+            return send()
+        except DatabaseError as error:
+            if getattr(error, "code", None) is None:
+                raise LostConnection(f"{self.address}: the connection was lost: {_reason(_root(error))}") from None
+            if error.code in DENIED:
+                raise StatementRefused(f"{self.address}: {_message(error)}") from None
+            raise StatementRefused(_message(error)) from None
+        except ClickHouseError as error:
+            raise StatementRefused(_message(error)) from None
+
+    def check(self, sql: str) -> str:
+        try:
+            self.query(f"SELECT formatQuerySingleLine({quote(sql)})")
+        except StatementRefused as error:
+            return str(error)
+        return ""
+
+    def abandon(self) -> None:
+        if self.running:
+            other = self.again()
+            other.execute(f"KILL QUERY WHERE query_id = {quote(self.running)} ASYNC")
+            other.close()
+
+    def close(self) -> None:
+        self.unlock()
+        self._client.close()
+
+    # The ledger. ReplacingMergeTree: a row is never updated, a newer one of the same version takes its place.
+
+    def read_ledger(self) -> list[Applied]:
+        columns = self._columns(self.settings.ledger_table)
+        if not columns:
+            return []
+        if not {"version", "name", "checksum", "run"} <= columns:
+            raise WrongServer(f"{self.address}: the table {self._ledger} is not this job's ledger; choose another name"
+                              " with MIGRATE_LEDGER_TABLE")
+        return [Applied(*row) for row in self.query(
+            "SELECT version, name, 'clickhouse', checksum, formatDateTime(applied_at, '%Y-%m-%dT%H:%i:%SZ'),"
+            f" description, image, host, run, seconds FROM {self._ledger} FINAL ORDER BY version")]
+
+    def _columns(self, table: str) -> set[str]:
+        return {name for (name,) in self.query(
+            f"SELECT name FROM system.columns WHERE database = '{SCHEMA}' AND table = '{table}'")}
+
+    def prepare_ledger(self) -> None:
+        if self._columns(self.settings.ledger_table):
+            return
+        self.execute(f"CREATE DATABASE IF NOT EXISTS {SCHEMA} ENGINE = Atomic")
+        self.execute(f"""CREATE TABLE IF NOT EXISTS {self._ledger} (
+            version UInt32 COMMENT 'number of the step',
+            description String COMMENT 'name of the step in words',
+            applied_at DateTime('UTC') COMMENT 'when the step was first finished and verified',
+            name String COMMENT 'stem of the step file',
+            checksum String COMMENT 'SHA-256 of the step file, line endings normalised',
+            image String COMMENT 'version of the image',
+            host String COMMENT 'host of the run',
+            run String COMMENT 'id of the run, as in its log',
+            seconds Float64 COMMENT 'how long the step took',
+            recorded_at DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'the newest row of a version holds'
+            ) ENGINE = ReplacingMergeTree(recorded_at) ORDER BY version COMMENT 'finished steps; written by migrate'""")
+
+    def record(self, row: Applied) -> None:
+        at = row.applied_at or datetime.now(UTC).isoformat()
+        texts = ", ".join(quote(t) for t in (row.name, row.checksum, row.image, row.host, row.run))
+        self.execute(
+            f"INSERT INTO {self._ledger} (version, description, applied_at, name, checksum, image, host, run, seconds)"
+            f" SELECT {row.version}, {quote(row.description)}, parseDateTimeBestEffort({quote(at)}, 'UTC'), {texts},"
+            f" {row.seconds!r}", "ledger")
+
+    def try_lock(self) -> str:
+        return self._lock.take()
+
+    def holds_lock(self) -> bool:
+        return self._lock.is_ours()
+
+    def unlock(self) -> None:
+        self._lock.free()
+
+    def catalog(self, tables: Sequence[str] | None) -> Catalog:
+        names = [table.partition(".")[0] for table in tables] if tables is not None else [
+            name for (name,) in self.query("SELECT name FROM system.databases WHERE lower(name) NOT IN"
+                                           f" ('system', 'information_schema', '{SCHEMA}')")]
+        return catalogs.read_catalog(self.query, set(names))
+
+    def same_queries(self, expected: Mapping[Object, Attributes], live: Catalog) -> Catalog:
+        return catalogs.same_queries(self.query, expected, live)
+
+    def changes(self, definitions: str) -> list[Change]:
+        from migrator.converge import clickhouse as converge
+
+        return converge.changes(self.query, definitions)
+
+    def converge(self, session: Any, definitions: str) -> None:
+        from migrator.converge import clickhouse as converge
+
+        converge.converge(session, definitions)
+
+    def kept(self) -> list[tuple[str, int]]:
+        return [(f"{database}.{name}", size) for database, name, size in self.query(
+            "SELECT database, name, ifNull(total_bytes, 0) FROM system.tables"
+            " WHERE name LIKE '%\\\\_\\\\_before\\\\_%' ORDER BY database, name")]

@@ -1,0 +1,332 @@
+"""MySQL and MariaDB: the connection, the one place where a statement is sent, the ledger and the lock."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mysql.connector
+from mysql.connector.authentication import MySQLAuthenticator
+from mysql.connector.connection import MySQLConnection
+from mysql.connector.constants import ClientFlag
+
+from migrator.catalogs import Attributes, Catalog, Object, mysql as catalogs
+from migrator.converge import Change
+from migrator.databases import Identity, NotYet, Rows
+from migrator.errors import AccessDenied, LostConnection, StatementRefused, WrongServer
+from migrator.ledger import Applied
+from migrator.settings import Address, Settings
+
+quote = catalogs.quote
+OLDEST = {"mysql": (8, 0, 29), "mariadb": (10, 6, 0)}
+SQL_MODE = ("ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
+            "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION")
+METADATA_LOCK_SECONDS = 5  # a waiting ALTER blocks every new reader of the table: wait briefly, then try again
+DDL_PATIENCE_SECONDS = 60  # for a lock held by somebody's open transaction, in all
+
+NOT_YET = {2002, 2003, 2005, 1040, 1203, 1226, 3032, 1053, 2013, 2006, 2055}
+LOGIN = {1045, 1044, 1698, 3118, 4151, 1130, 1524, 2059, 2061, 1251, 3159, 2026}
+DENIED = {1142, 1143, 1044, 1227, 1370, 1419}
+LOST = {2006, 2013, 2055, 2045, 2014, 2027, 4031, 1927, 1053, -1, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 3169}
+TRANSIENT = {1205, 1213, 3572}
+# PREPARE got past the parser: not to be prepared, or an object is missing that an earlier step may still create.
+PARSED = {1295, 1146, 1054, 1305, 1049, 1091, 1360, 1539, 1051, 4092, 1176, 1356, 1461}
+
+
+class Guard(MySQLAuthenticator):
+    """Refuses to answer with the password itself on a connection that is not encrypted.
+
+    The pure driver would: its caching_sha2_password sends it in clear when the server asks for full authentication,
+    its clear and sha256 plugins always do, and a server (or whoever sits before it) chooses the plugin.
+    """
+
+    HASHED = ("mysql_native_password", "caching_sha2_password")
+
+    def authenticate(self, sock: Any, handshake: Any, *args: Any, **options: Any) -> Any:
+        if not self.ssl_enabled and handshake["auth_plugin"] not in self.HASHED:
+            raise AccessDenied(self._refusal(handshake["auth_plugin"]))
+        return super().authenticate(sock, handshake, *args, **options)
+
+    def _switch_auth_strategy(self, new_strategy_name: str, *args: Any, **options: Any) -> None:
+        if not self.ssl_enabled and new_strategy_name not in self.HASHED:
+            raise AccessDenied(self._refusal(new_strategy_name))
+        super()._switch_auth_strategy(new_strategy_name, *args, **options)
+
+    def _handle_server_response(self, sock: Any, pkt: bytes) -> Any:
+        if not self.ssl_enabled:
+            sock = _Watched(sock, self._refusal("caching_sha2_password"))
+            sock.look(pkt)
+        return super()._handle_server_response(sock, pkt)
+
+    @staticmethod
+    def _refusal(plugin: str) -> str:
+        return (f"the server asks for the password itself ({plugin}) on a connection without TLS; use ssl-mode=REQUIRED"
+                " or better, which needs TLS on the server")
+
+
+class _Watched:
+    """A socket that raises as soon as the server asks for full authentication (a packet `01 04`)."""
+
+    def __init__(self, sock: Any, refusal: str):
+        self._sock, self._refusal = sock, refusal
+
+    def recv(self, *args: Any) -> Any:
+        packet = self._sock.recv(*args)
+        self.look(bytes(packet))
+        return packet
+
+    def look(self, packet: bytes) -> None:
+        if packet[4:6] == b"\x01\x04":
+            raise AccessDenied(self._refusal)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+class Connection(MySQLConnection):
+    """The driver's pure connection, which insists on TLS where it was asked for, and on the guard where there is none."""
+
+    def __init__(self, must_encrypt: bool, **options: Any):
+        self._must_encrypt = must_encrypt
+        super().__init__(**options)
+
+    def _do_handshake(self) -> None:
+        self._authenticator = Guard()
+        super()._do_handshake()
+        if self._must_encrypt and not self._client_flags & ClientFlag.SSL:
+            raise AccessDenied("TLS is asked for (ssl-mode), but the server offers none")
+
+
+def connect(address: Address, settings: Settings, identity: Identity, *, timeout: float, writes: bool) -> MySQL:
+    """A connection on which a query was answered. Raises NotYet, AccessDenied or WrongServer."""
+    try:
+        connection = _open(address, timeout)
+        database = MySQL(address, settings, identity, connection, writes=writes)
+    except AccessDenied as error:
+        raise AccessDenied(f"{address}: {error}") from None
+    except LostConnection as error:
+        raise NotYet(str(error)) from None
+    except mysql.connector.Error as error:
+        raise _refused_at_login(error, address) from None
+    except (OSError, UnicodeError) as error:
+        raise NotYet(str(error)) from None
+    except (IndexError, ValueError, KeyError, TypeError, AttributeError):
+        raise WrongServer(f"{address} does not speak the MySQL protocol") from None
+    numbers = tuple(int(n) for n in re.findall(r"\d+", database.version)[:3])
+    if numbers < OLDEST[database.dialect]:
+        oldest = ".".join(map(str, OLDEST[database.dialect]))
+        raise WrongServer(f"{address} is {database.dialect} {database.version}; at least {oldest} is needed")
+    return database
+
+
+def _open(address: Address, timeout: float) -> Connection:
+    options, mode = address.options, address.options["ssl-mode"]
+    try:
+        socket.getaddrinfo(address.host, address.port)  # the driver's own error for this names no host
+    except (OSError, UnicodeError):
+        raise NotYet(f"the host name {address.host} does not resolve") from None
+    tls: dict[str, Any] = {"ssl_disabled": True} if mode == "DISABLED" else {
+        "ssl_disabled": False, "ssl_ca": options.get("ssl-ca"), "ssl_cert": options.get("ssl-cert"),
+        "ssl_key": options.get("ssl-key"), "ssl_verify_cert": mode.startswith("VERIFY_"),
+        "ssl_verify_identity": mode == "VERIFY_IDENTITY"}
+    return Connection(
+        mode not in ("DISABLED", "PREFERRED"), host=address.host, port=address.port, user=address.user,
+        password=address.password, database=address.database, connection_timeout=max(1, round(timeout)),
+        # Every DDL commits anyway. Without the flag off, a broken second statement of a text would go unseen.
+        autocommit=True, client_flags=[-ClientFlag.MULTI_STATEMENTS], charset="utf8mb4",
+        collation="utf8mb4_unicode_ci", **{key: value for key, value in tls.items() if value is not None})
+
+
+def _refused_at_login(error: mysql.connector.Error, address: Address) -> Exception:
+    text = _message(error)
+    if error.errno == 1049:
+        return NotYet(f"the database {address.database} does not exist; create it", WrongServer)
+    if error.errno == 2026 or "CERTIFICATE" in text or "SSL" in text.upper().replace("SSLEOF", ""):
+        return AccessDenied(f"{address}: TLS failed: {text}")
+    if error.errno in LOGIN:
+        return AccessDenied(f"{address} refused user {address.user}: {text}")
+    if error.errno in NOT_YET or error.errno == -1:
+        return NotYet(text)
+    return WrongServer(f"{address}: {text}")
+
+
+def _message(error: mysql.connector.Error) -> str:
+    return " ".join(str(error.msg or error).split())[:2000] + (f" ({error.errno})" if (error.errno or 0) > 0 else "")
+
+
+class MySQL:
+    """One MySQL or MariaDB server. See `migrator.databases.Database` for what each method promises."""
+
+    target = "mysql"
+
+    def __init__(self, address: Address, settings: Settings, identity: Identity, connection: Connection, *,
+                 writes: bool):
+        self.address, self.settings, self.identity = address, settings, identity
+        self._connection, self._writes = connection, writes
+        self.encrypted = bool(connection._ssl_active)
+        self.version, self._id = self.query("SELECT @@version, CONNECTION_ID()")[0]
+        self.dialect = "mariadb" if "mariadb" in self.version.lower() else "mysql"
+        self._ledger = f"`{settings.ledger_table}`"
+        digest = hashlib.sha256(f"{address.database}.{settings.ledger_table}".encode()).hexdigest()[:32]
+        self._lock, self._locked = f"migrate_{digest}", False
+        self.query(f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00',"
+                   f" lock_wait_timeout = {METADATA_LOCK_SECONDS}, wait_timeout = 604800")
+        if not writes:
+            self.query("SET SESSION TRANSACTION READ ONLY")
+
+    def query(self, sql: str) -> Rows:
+        try:
+            return self._sent(sql)
+        except mysql.connector.Error as error:
+            raise self._ours(error) from None
+
+    def execute(self, sql: str, label: str = "") -> None:
+        """As promised by the protocol; behind somebody's lock it tries again, for a limited time, since nothing ran."""
+        patience = time.monotonic() + DDL_PATIENCE_SECONDS
+        while True:
+            try:
+                self._sent(sql)
+                return
+            except mysql.connector.Error as error:
+                if error.errno not in TRANSIENT or time.monotonic() > patience:
+                    raise self._ours(error) from None
+                time.sleep(0.5)
+
+    def _sent(self, sql: str) -> Rows:
+        """The one place where a statement goes out. `cmd_query_iter` leaves the text alone and shows every result."""
+        rows: Rows = []
+        for result in self._connection.cmd_query_iter(sql):
+            if "columns" in result:
+                rows = [tuple(_text(value) for value in row) for row in self._connection.get_rows()[0]]
+        return rows
+
+    def _ours(self, error: mysql.connector.Error) -> Exception:
+        if error.errno in LOST or error.errno is None or error.errno < 0:
+            return LostConnection(f"{self.address}: the connection was lost: {_message(error)}")
+        return StatementRefused(f"{self.address}: {_message(error)}" if error.errno in DENIED else _message(error))
+
+    def check(self, sql: str) -> str:
+        """PREPARE parses a statement and executes nothing; 1295 says "parsed, but not to be prepared"."""
+        try:
+            self._sent(f"PREPARE migrate_check FROM {quote(sql)}")
+            self._sent("DEALLOCATE PREPARE migrate_check")
+        except mysql.connector.Error as error:
+            if error.errno in LOST:
+                raise self._ours(error) from None
+            return "" if error.errno in PARSED else _message(error)
+        return ""
+
+    def abandon(self) -> None:
+        """End the statement of this connection from another one: an ALTER is then undone by the server."""
+        other = _open(self.address, 5)
+        for _ in other.cmd_query_iter(f"KILL QUERY {self._id}"):
+            pass
+        other.close()
+
+    def close(self) -> None:
+        try:
+            self.unlock()
+            self._connection.close()
+        except (mysql.connector.Error, LostConnection, OSError):
+            return
+
+    # The ledger. Its first three columns are those of the table that hand-run scripts wrote, whose rows are adopted.
+
+    OURS = {"name": "VARCHAR(128) NULL COMMENT 'stem of the step file'",
+            "checksum": "CHAR(64) NULL COMMENT 'SHA-256 of the step file, line endings normalised; NULL: adopted'",
+            "image": "VARCHAR(64) NULL COMMENT 'version of the image'",
+            "host": "VARCHAR(255) NULL COMMENT 'host of the run'",
+            "run": "VARCHAR(64) NULL COMMENT 'id of the run, as in its log'",
+            "seconds": "DOUBLE NULL COMMENT 'how long the step took'"}
+
+    def _ledger_columns(self) -> dict[str, str]:
+        rows = self.query("SELECT column_name, data_type FROM information_schema.columns WHERE table_schema ="
+                          f" DATABASE() AND table_name = '{self.settings.ledger_table}' ORDER BY ordinal_position")
+        columns = {str(name).lower(): str(type_).lower() for name, type_ in rows}
+        if columns and not ({"version", "description", "applied_at"} <= columns.keys() and columns["version"] == "int"):
+            raise WrongServer(f"{self.address}: the table {self.settings.ledger_table} ({', '.join(columns)}) belongs"
+                              " to another tool; choose another name with MIGRATE_LEDGER_TABLE")
+        return columns
+
+    def read_ledger(self) -> list[Applied]:
+        columns = self._ledger_columns()
+        if not columns:
+            return []
+        ours = ", ".join(f"IFNULL({c}, {0 if c == 'seconds' else quote('')})" if c in columns else quote("")
+                         for c in ("name", "checksum"))
+        rest = ", ".join(f"IFNULL({c}, '')" if c in columns else quote("") for c in ("image", "host", "run"))
+        rows = self.query(f"SELECT version, {ours}, IFNULL(DATE_FORMAT(applied_at, '%Y-%m-%dT%H:%i:%sZ'), ''),"
+                          f" description, {rest} FROM {self._ledger} ORDER BY version")
+        return [Applied(version, name, "mysql", checksum, at, description, image, host, run)
+                for version, name, checksum, at, description, image, host, run in rows]
+
+    def prepare_ledger(self) -> None:
+        columns = self._ledger_columns()
+        if not columns:
+            ours = ", ".join(f"{name} {definition}" for name, definition in self.OURS.items())
+            self.execute(f"CREATE TABLE IF NOT EXISTS {self._ledger} (version INT NOT NULL PRIMARY KEY,"
+                         " description VARCHAR(255) NOT NULL, applied_at TIMESTAMP NULL DEFAULT CURRENT_TIMESTAMP,"
+                         f" {ours}) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci"
+                         " COMMENT='finished steps; written by migrate'")
+        elif missing := [name for name in self.OURS if name not in columns]:
+            self.execute(f"ALTER TABLE {self._ledger} "
+                         + ", ".join(f"ADD COLUMN {name} {self.OURS[name]}" for name in missing))
+
+    def record(self, row: Applied) -> None:
+        texts = {"name": row.name, "checksum": row.checksum, "image": row.image, "host": row.host, "run": row.run}
+        values = {**{key: quote(text) for key, text in texts.items()}, "seconds": repr(row.seconds)}
+        self.execute(
+            f"INSERT INTO {self._ledger} (version, description, {', '.join(values)}) SELECT {row.version},"
+            f" {quote(row.description[:255])}, {', '.join(values.values())} FROM DUAL"
+            f" ON DUPLICATE KEY UPDATE {', '.join(f'{key} = {value}' for key, value in values.items())}", "ledger")
+
+    # The lock belongs to the connection that does the work, so it outlives a killed job as long as its last statement.
+
+    def try_lock(self) -> str:
+        if self.query(f"SELECT GET_LOCK('{self._lock}', 0)")[0][0] == 1:
+            self._locked = True
+            return ""
+        holder = self.query(f"SELECT IS_USED_LOCK('{self._lock}')")[0][0]
+        since = self.query(f"SELECT user, host, time FROM information_schema.processlist WHERE id = {holder or 0}")
+        return (f"connection {holder} of {since[0][0]} from {since[0][1]}" if since
+                else f"connection {holder}" if holder else "nobody now; trying again")
+
+    def holds_lock(self) -> bool:
+        return self._locked and self.query(f"SELECT IS_USED_LOCK('{self._lock}') = CONNECTION_ID()")[0][0] == 1
+
+    def unlock(self) -> None:
+        if self._locked:
+            self._locked = False
+            self.query(f"SELECT RELEASE_LOCK('{self._lock}')")
+
+    def catalog(self, tables: Sequence[str] | None) -> Catalog:
+        return catalogs.read_catalog(self.query, self.address.database, self.settings.ledger_table)
+
+    def same_queries(self, expected: Mapping[Object, Attributes], live: Catalog) -> Catalog:
+        return catalogs.same_queries(self.query, self.dialect, expected, live)
+
+    def changes(self, definitions: str) -> list[Change]:
+        from migrator.converge import mysql as converge
+
+        return converge.changes(self, definitions)
+
+    def converge(self, session: Any, definitions: str) -> None:
+        from migrator.converge import mysql as converge
+
+        converge.converge(session, definitions)
+
+    def kept(self) -> list[tuple[str, int]]:
+        return [(str(name), int(size or 0)) for name, size in self.query(
+            "SELECT table_name, data_length + index_length FROM information_schema.tables WHERE table_schema ="
+            " DATABASE() AND table_name LIKE '%\\_\\_before\\_%' ORDER BY table_name")]
+
+
+def _text(value: Any) -> Any:
+    """MySQL sends some catalog texts as bytes, others as sets."""
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "replace")
+    return ",".join(sorted(value)) if isinstance(value, set) else value

@@ -1,0 +1,113 @@
+"""The expected schema: a generated, committed file for each target, which says what must exist and which steps own it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from migrator.catalogs import RELATIONS, Attributes, Catalog, Object
+from migrator.errors import StepFileError
+from migrator.steps import Step
+
+REMEDY = "run `migrate snapshot` against empty servers and commit the file, or set MIGRATE_VERIFY=steps"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one target must hold after the step `through`, and the stems of the steps that made each object so.
+
+    `shared` are tables that the application owns: of those only the listed objects are required.
+    """
+
+    through: str
+    objects: Mapping[Object, Attributes]
+    owners: Mapping[Object, tuple[str, ...]]
+    shared: Mapping[str, object]
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        return tuple({item.table for item in self.objects})
+
+    def of(self, steps: Iterable[Step]) -> Expected:
+        """The part that these steps own: what may be required while others are pending, or gone from this image."""
+        stems = {step.stem for step in steps}
+        objects = {item: attributes for item, attributes in self.objects.items() if self.owners[item][0] in stems}
+        return Expected(self.through, objects, self.owners, self.shared)
+
+
+def path_of(directory: Path, target: str) -> Path:
+    return directory / f"expected.{target}.json"
+
+
+def load_expected(directory: Path, steps: Sequence[Step]) -> dict[str, Expected]:
+    """The expected schema of every target that has steps. Raises StepFileError where one is missing or unreadable."""
+    expected = {}
+    for target in sorted({step.target for step in steps}):
+        path = path_of(directory, target)
+        try:
+            expected[target] = _parse(json.loads(path.read_bytes().decode()))
+        except FileNotFoundError:
+            raise StepFileError(f"{path.name} is missing beside the steps: {REMEDY}") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise StepFileError(f"{path.name} cannot be read ({type(error).__name__}: {error}): {REMEDY}") from None
+    return expected
+
+
+def _parse(document: Mapping[str, Any]) -> Expected:
+    objects: dict[Object, Attributes] = {}
+    owners: dict[Object, tuple[str, ...]] = {}
+    for entry in document["objects"]:
+        item = Object(entry["kind"], entry["table"], entry.get("name", ""))
+        objects[item] = {str(key): str(value) for key, value in entry.get("is", {}).items()}
+        owners[item] = tuple(str(step) for step in entry["steps"])
+        owners[item][0]  # an object without an owner could never be restored
+    return Expected(str(document["through"]), objects, owners, dict.fromkeys(document["shared"]))
+
+
+def unverified(expected: Mapping[str, Expected], steps: Sequence[Step]) -> list[str]:
+    """Steps newer than the expected schema of their target: a user's own, for which nothing is promised."""
+    return [step.stem for step in steps if step.target in expected
+            and step.version > int(expected[step.target].through.split("_")[0])]
+
+
+class Recorder:
+    """Builds the expected schema of one target from its catalog after each step of a fresh apply."""
+
+    def __init__(self, before: Catalog):
+        self._before, self._last = before, before
+        self._owners: dict[Object, tuple[str, ...]] = {}
+        self._shared: dict[str, tuple[str, ...]] = {}
+        self._through = ""
+
+    def after(self, step: Step, catalog: Catalog) -> None:
+        """Note what the step made or changed. Dropping and making again makes the later step the owner."""
+        self._shared |= step.shared
+        for item, attributes in catalog.items():
+            if item not in self._last:
+                self._owners[item] = (step.stem,)
+            elif self._last[item] != attributes:
+                self._owners[item] = (*self._owners.get(item, ()), step.stem)
+        self._last, self._through = catalog, step.stem
+        self._declared = {**getattr(self, "_declared", {}), **dict.fromkeys(step.shared, step.stem)}
+
+    def document(self) -> str:
+        """The file's text: one object a line, sorted, so that the difference in a review is the schema change."""
+        lines = [json.dumps(entry, ensure_ascii=False) for item in sorted(self._last) if (entry := self._entry(item))]
+        return (f'{{"through": {json.dumps(self._through)},\n "shared": {json.dumps(sorted(self._shared))},\n'
+                ' "objects": [\n  ' + ",\n  ".join(lines) + "\n ]}\n")
+
+    def _entry(self, item: Object) -> dict[str, Any] | None:
+        if item not in self._owners:
+            return None
+        attributes = {key: value for key, value in self._last[item].items() if value}
+        if item.table in self._shared and self._owners[item] == (self._declared[item.table],):
+            required = item.kind in RELATIONS or item.kind == "column" and item.name in self._shared[item.table]
+            if not required:
+                return None
+            attributes = {}
+        entry: dict[str, Any] = {"kind": item.kind, "table": item.table}
+        return entry | ({"name": item.name} if item.name else {}) | {"steps": list(self._owners[item])} | (
+            {"is": attributes} if attributes else {})

@@ -1,0 +1,291 @@
+"""The job: wait, lock, plan, apply, verify, report. Every noun in it is a module of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from migrator import snapshot
+from migrator.databases import Clock, Database, Identity, connect
+from migrator.errors import (Disagreement, MigrateError, StatementRefused, StepFailed, StillPending, Stopped,
+                             Unreachable, VerificationFailed)
+from migrator.expected import Expected, load_expected, unverified
+from migrator.ledger import Applied
+from migrator.lock import RunLock
+from migrator.logs import Log
+from migrator.plan import Plan, make_plan
+from migrator.repair import restorable
+from migrator.report import Report
+from migrator.session import Run
+from migrator.settings import Settings
+from migrator.steps import Step, discover
+from migrator.verify import verify_schema, verify_step, verify_steps
+
+
+class Job:
+    """One run of one command. The command methods return the exit code, or raise a MigrateError that has one."""
+
+    def __init__(self, settings: Settings, identity: Identity, log: Log, report: Report):
+        self.settings, self.identity, self.log, self.report = settings, identity, log, report
+        everything = discover(settings.steps_dir, ("clickhouse", "mysql"))
+        self.newest = everything[-1].version
+        self.steps = tuple(step for step in everything if step.target in settings.targets)
+        self.targets = [target for target in settings.targets if any(step.target == target for step in self.steps)]
+        self.expected: dict[str, Expected] = {}
+        if settings.verify == "full" and settings.command != "snapshot":
+            self.expected = load_expected(settings.steps_dir, self.steps)
+            report.unverified = unverified(self.expected, self.steps)
+        for target in self.targets:
+            settings.address(target)  # a missing setting is found before anything is contacted
+
+    def run(self) -> int:
+        """Bring both databases to the newest step, and prove it."""
+        with self.connected(writes=not self.settings.dry_run):
+            plan = self.plan()
+            if self.settings.dry_run:
+                return self.dry_run(plan)
+            if plan.pending:
+                plan = self.apply_pending(plan)
+            self.report.pending = [step.stem for step in plan.pending if step.stem not in self.report.applied]
+            self.verify(plan, repair=self.settings.repair)
+            return 0
+
+    def plan(self) -> Plan:
+        """Compare steps and ledger. Raises Disagreement, with all of it, before anything is applied."""
+        plan = self.compare()
+        if plan.disagreements:
+            raise Disagreement("; ".join(f"step {state.step} is {state.state}: {state.remedy}"
+                                         for state in plan.disagreements))
+        self.report.pending = [step.stem for step in plan.pending]
+        self.report.ahead = [row.name for row in plan.ahead]
+        self.log.info("plan", applied=len(plan.applied), pending=self.report.pending)
+        if plan.ahead:
+            self.log.warning("ahead", steps=self.report.ahead, meaning="the ledger is newer than this image: nothing is"
+                             " applied, and only what this image needs is verified")
+        return plan
+
+    def compare(self) -> Plan:
+        rows = [row for database in self.databases.values() for row in database.read_ledger()]
+        return make_plan(self.steps, rows, self.newest)
+
+    def apply_pending(self, plan: Plan) -> Plan:
+        """Apply what is pending, under the lock; the plan is made again once the lock is ours."""
+        for database in self.databases.values():
+            database.prepare_ledger()
+        if not self.lock.take(still_needed=lambda: bool(self.compare().pending)):
+            return self.plan()
+        plan = self.plan()
+        self.preflight(plan.pending)
+        for step in plan.pending:
+            self.apply(step)
+        return plan
+
+    def preflight(self, steps: Sequence[Step]) -> None:
+        """Read every pending step and ask what it would do, so that what must be refused is refused before a write."""
+        for step in steps:
+            step.parse()
+        for step in steps:
+            if step.is_python:
+                try:
+                    self.runs[step.stem].call("plan")
+                except (StepFailed, StatementRefused):
+                    continue  # it may stand on a step that is pending before it; `apply` will tell
+
+    def apply(self, step: Step) -> None:
+        """One step, its own verification, and only then its row in the ledger."""
+        self.log.info("step_started", step=step.stem, target=step.target)
+        started, self.report.failed = time.monotonic(), step.stem
+        self.execute(step)
+        if wrong := list(verify_step(step, self.runs[step.stem])):
+            self.report.find(self.log, wrong)
+            raise VerificationFailed(f"step {step.stem} ran, but its own verification found {len(wrong)} thing(s)"
+                                     " wrong, so it is not recorded")
+        self.lock.check()
+        seconds = time.monotonic() - started
+        self.databases[step.target].record(Applied(
+            step.version, step.stem, step.target, step.checksum, "", step.title, self.identity.image,
+            self.identity.host, self.identity.run, round(seconds, 3)))
+        self.report.applied.append(step.stem)
+        self.report.pending.remove(step.stem)
+        self.report.failed = ""
+        self.log.info("step_applied", step=step.stem, target=step.target, seconds=seconds)
+
+    def execute(self, step: Step) -> None:
+        """Send a step's statements one by one, or call its `apply`. Raises StepFailed, naming file and line."""
+        run = self.runs[step.stem]
+        if step.is_python:
+            run.call("apply")
+            return
+        session, of = run.session(step.target), len(step.statements)
+        for number, statement in enumerate(step.statements, 1):
+            try:
+                session.execute(statement.text, line=statement.line, of=of)
+            except StatementRefused as error:
+                raise StepFailed(f"{step.path.name}:{statement.line}: statement {number} of {of} was refused:"
+                                 f" {error}") from None
+
+    def verify(self, plan: Plan, repair: str = "none") -> None:
+        """Prove that the live schema and data are what they must be; restore what may be restored, then prove again.
+
+        Raises VerificationFailed with every finding logged.
+        """
+        findings = self.findings(plan)
+        schema = [finding for finding in findings if finding.kind != "data"]
+        steps = restorable(schema, self.steps, "none" if plan.ahead else repair)
+        if steps:
+            for database in self.databases.values():
+                database.prepare_ledger()
+            self.lock.take(still_needed=lambda: True)
+            for step in steps:
+                self.execute(step)
+            findings = self.findings(plan)
+            for finding in schema:
+                if finding.object not in {left.object for left in findings}:
+                    self.report.repaired.append(finding.object)
+                    self.log.warning("repaired", object=finding.object, was=finding.actual, step=finding.step)
+        self.report.find(self.log, findings)
+        if findings:
+            raise VerificationFailed(f"{len(findings)} finding(s): " + "; ".join(f.object for f in findings[:5]))
+
+    def findings(self, plan: Plan, steps: Sequence[Step] | None = None) -> list:  # type: ignore[type-arg]
+        """Everything that is wrong with what these steps (all by default) made."""
+        steps = self.steps if steps is None else steps
+        self.report.verified = self.settings.verify
+        found = [finding for target, expected in self.expected.items()
+                 for finding in verify_schema(self.databases[target], expected.of(steps),
+                                              only_missing=bool(plan.ahead))]
+        if self.report.unverified:
+            self.log.warning("plan", unverified=self.report.unverified, meaning="no expected schema covers these steps")
+        return found + verify_steps(steps, self.runs)
+
+    def dry_run(self, plan: Plan) -> int:
+        """Say what a run would do, checked as far as the servers allow. The sessions are read-only on the servers."""
+        from migrator.dryrun import check_all
+
+        for step in plan.pending:
+            step.parse()
+        problems = check_all(plan.pending, self.runs, self.databases, self.log)
+        if problems:
+            raise StepFailed(f"{len(problems)} statement(s) would be refused: {problems[0]}")
+        findings = [] if plan.ahead else self.findings(plan, plan.applied)
+        repairs = restorable([f for f in findings if f.kind != "data"], self.steps, self.settings.repair)
+        if findings and not repairs and not plan.pending:
+            self.report.find(self.log, findings)
+            raise VerificationFailed(f"a run would end in exit 7: {len(findings)} finding(s) it may not restore")
+        for finding in findings:
+            self.log.warning("statement", would=f"restore {finding.object}", steps=[step.stem for step in repairs])
+        return 0
+
+    def status(self) -> int:
+        """Every step with its state, and kept old tables with their sizes; writes nothing."""
+        with self.connected(writes=False):
+            plan = self.compare()
+            self.report.pending = [step.stem for step in plan.pending]
+            self.report.ahead = [row.name for row in plan.ahead]
+            self.log.info("plan", steps=[{"step": s.step, "target": s.target, "state": s.state} for s in plan.states],
+                          kept=[{"table": name, "bytes": size} for name, size in self.kept()])
+            if plan.disagreements:
+                self.plan()
+            return 0
+
+    def kept(self) -> list[tuple[str, int]]:
+        return [old for database in self.databases.values() for old in database.kept()]
+
+    def cleanup(self) -> int:
+        """List the old tables that a convergence kept; drop them with --yes."""
+        with self.connected(writes=self.settings.yes):
+            if self.settings.yes and self.kept():
+                for database in self.databases.values():
+                    database.prepare_ledger()
+                self.lock.take(still_needed=lambda: True)
+            for database in self.databases.values():
+                for name, size in database.kept():
+                    if self.settings.yes:
+                        database.execute(f"DROP TABLE {name}", "cleanup")
+                    self.log.info("statement", would=None if self.settings.yes else f"DROP TABLE {name}",
+                                  dropped=name if self.settings.yes else None, bytes=size)
+            return 0
+
+    def verify_only(self) -> int:
+        """Verification alone; writes nothing."""
+        with self.connected(writes=False):
+            plan = self.compare()
+            self.report.ahead = [row.name for row in plan.ahead]
+            self.verify(plan)
+            return 0
+
+    def wait(self) -> int:
+        """Block until every step of this image is applied and its verification passes; writes nothing."""
+        clock = Clock(self.settings.wait_timeout)
+        with self.connected(writes=False):
+            while True:
+                plan = self.plan()
+                findings = self.findings(plan) if not plan.pending else []
+                if not plan.pending and not findings:
+                    return 0
+                if clock.left <= 0:
+                    break
+                self.log.info("waiting", reason=f"{len(plan.pending)} steps pending, {len(findings)} findings",
+                              seconds_left=clock.left)
+                time.sleep(min(1.0, clock.left))
+            if plan.pending:
+                raise StillPending(f"{len(plan.pending)} steps are still pending after {self.settings.wait_timeout:g} s:"
+                                   f" {', '.join(step.stem for step in plan.pending)}")
+            self.report.find(self.log, findings)
+            raise VerificationFailed(f"all steps are applied, but {len(findings)} thing(s) are wrong")
+
+    def snapshot(self) -> int:
+        """Development: apply every step to empty servers, and write what they then hold as the expected schema."""
+        with self.connected(writes=True):
+            for database in self.databases.values():
+                if database.read_ledger():
+                    raise Disagreement(f"{database.target} already has a ledger: a snapshot needs empty servers")
+                database.prepare_ledger()
+            self.lock.take(still_needed=lambda: True)
+            plan = self.plan()
+            snapshot.take(plan.pending, self.databases, self.apply, self.settings.steps_dir, self.log)
+            return 0
+
+    @contextmanager
+    def connected(self, *, writes: bool) -> Iterator[None]:
+        """All databases, waited for; whatever happens inside, no statement is left running and the lock is freed."""
+        self.databases: dict[str, Database] = connect(self.settings, self.targets, self.identity, self.log,
+                                                      writes=writes)
+        self.lock = RunLock(self.databases, self.settings.lock_timeout, self.log)
+        self.runs = {step.stem: Run(step, self.databases, self.settings, self.log, self.lock.check)
+                     for step in self.steps}
+        try:
+            yield
+        except Stopped:
+            for database in self.databases.values():
+                database.abandon()
+            raise
+        finally:
+            for database in self.databases.values():
+                _quietly(database.close)
+
+
+def _quietly(close: Callable[[], None]) -> None:
+    """Closing a connection that is lost already must not hide why the run ends."""
+    try:
+        close()
+    except (MigrateError, OSError):
+        return
+
+
+def run(settings: Settings, identity: Identity, log: Log, report: Report) -> int:
+    """Carry out the command; its exit code. Every foreseen failure is logged in one line and becomes its code."""
+    try:
+        for name in settings.unknown:
+            log.warning("plan", setting=name, meaning="unknown setting, ignored")
+        job = Job(settings, identity, log, report)
+        return {"run": job.run, "status": job.status, "verify": job.verify_only, "wait": job.wait,
+                "cleanup": job.cleanup, "snapshot": job.snapshot}[settings.command]()
+    except (MigrateError, Stopped) as error:
+        report.error = str(error)
+        log.error("error", error=str(error), step=report.failed or None, exit_code=error.exit_code)
+        return error.exit_code
+
+
+__all__ = ["Job", "Unreachable", "run"]

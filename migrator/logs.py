@@ -1,0 +1,109 @@
+"""Log lines: one JSON object a line on stdout, or text on a terminal; secrets are taken out by value."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+from urllib.parse import quote, quote_plus
+
+from pythonjsonlogger.json import JsonFormatter
+
+MAX_TEXT = 4096  # characters of one value: a server's message is untrusted input
+# Values from a closed vocabulary stay as they are, even where a password happens to be "mysql".
+PLAIN = {"time", "level", "event", "run", "step", "target", "outcome", "version", "exit_code", "unit"}
+
+
+def redactions(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Every spelling in which a secret could appear: plain, URL-quoted, base64, repr; the longest first."""
+    forms: set[str] = set()
+    for secret in filter(None, secrets):
+        raw = secret.encode()
+        forms |= {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), repr(secret)[1:-1],
+                  json.dumps(secret)[1:-1], base64.b64encode(raw).decode(), raw.hex()}
+    return tuple(sorted(forms, key=len, reverse=True))
+
+
+class Log:
+    """Writes events. `fields` are JSON values; a long text is cut, a secret in it becomes ***."""
+
+    def __init__(self, logger: logging.Logger, run: str, secrets: Iterable[str] = ()):
+        self._logger, self.run, self._forms = logger, run, redactions(secrets)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self.write(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.write(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.write(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self.write(logging.ERROR, event, fields)
+
+    def write(self, level: int, event: str, fields: Mapping[str, Any]) -> None:
+        """One line, whatever the values hold."""
+        if self._logger.isEnabledFor(level):
+            clean = {key: value if key in PLAIN else self.clean(value) for key, value in fields.items()}
+            self._logger.log(level, event, extra={"fields": {"event": event, "run": self.run, **clean}})
+
+    def report(self, level: int, fields: Mapping[str, Any]) -> None:
+        """The last line, at whatever level the log is; on a failure it is an error."""
+        self._logger.setLevel(logging.DEBUG)
+        self.write(level, "report", fields)
+
+    def clean(self, value: Any) -> Any:
+        """The value with secrets taken out and texts cut to MAX_TEXT."""
+        if isinstance(value, str):
+            for form in self._forms:
+                value = value.replace(form, "***")
+            return value if len(value) <= MAX_TEXT else value[:MAX_TEXT] + "…"
+        if isinstance(value, Mapping):
+            return {str(key): self.clean(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.clean(item) for item in value]
+        return round(value, 3) if isinstance(value, float) else value
+
+
+class _Json(JsonFormatter):
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        fields = log_data.pop("fields", {})
+        return {"time": log_data["time"], "level": log_data["level"], **fields}
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        log_data.update(time=_time(record), level=record.levelname.lower(), fields=getattr(record, "fields", {}))
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
+        shown = " ".join(f"{key}={_shown(value)}" for key, value in fields.items() if key not in ("event", "run"))
+        return f"{_time(record)[11:19]} {record.levelname.lower():7} {fields.get('event', '')} {shown}".rstrip()
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and value.isprintable() and " " not in value and value:
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def open_log(log_format: str, level: str, run: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> Log:
+    """The log of one run. `log_format` is json, text or auto (text on a terminal)."""
+    stream = stream or sys.stdout
+    text = log_format == "text" or (log_format == "auto" and stream.isatty())
+    if isinstance(stream, sys.stdout.__class__) and hasattr(stream, "reconfigure"):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Text() if text else _Json(json_ensure_ascii=False, json_default=str))
+    logger = logging.Logger("migrate", level.upper())  # our own, unregistered: drivers log nothing through it
+    logger.addHandler(handler)
+    return Log(logger, run, secrets)

@@ -1,0 +1,52 @@
+"""The report: what a run did and what is wrong, in one value. It becomes the last log line, always."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from migrator import __version__
+from migrator.catalogs import Finding
+from migrator.logs import Log
+
+OUTCOMES = {0: "done", 1: "bug", 2: "refused", 3: "unreachable", 4: "blocked", 5: "disagreement", 6: "step failed",
+            7: "verification failed", 130: "stopped", 143: "stopped"}
+
+
+@dataclass
+class Report:
+    """Filled in as the run goes on, so that a failed run can still say how far it got. Lists hold step stems."""
+
+    command: str
+    applied: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    unverified: list[str] = field(default_factory=list)
+    ahead: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    failed: str = ""
+    error: str = ""
+    verified: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    def find(self, log: Log, findings: list[Finding]) -> None:
+        """Add what is wrong, one `finding` line each."""
+        self.findings += findings
+        for finding in findings:
+            log.error("finding", object=finding.object, expected=finding.expected, actual=finding.actual,
+                      remedy=finding.remedy, kind=finding.kind, step=finding.step)
+
+    def finish(self, log: Log, exit_code: int) -> int:
+        """Write the last line and hand the exit code on."""
+        fields: dict[str, Any] = {
+            "exit_code": exit_code, "outcome": OUTCOMES[exit_code], "command": self.command, "applied": self.applied,
+            "repaired": self.repaired, "pending": self.pending, "failed": self.failed or None,
+            "findings": [{"object": f.object, "expected": f.expected, "actual": f.actual, "remedy": f.remedy}
+                         for f in self.findings],
+            "verified": self.verified or None, "seconds": time.monotonic() - self.started, "version": __version__}
+        extra = {"error": self.error, "unverified": self.unverified, "ahead": self.ahead}
+        level = logging.ERROR if exit_code else logging.INFO
+        log.report(level, {**fields, **{key: value for key, value in extra.items() if value}})
+        return exit_code

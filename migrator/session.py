@@ -1,0 +1,122 @@
+"""What a step is given: sessions on the databases, a log, the settings, and nothing hidden."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from migrator.converge import Change
+from migrator.databases import Database, Rows
+from migrator.errors import MigrateError, SettingsError, StatementRefused, StepFailed
+from migrator.logs import Log
+from migrator.settings import Settings
+from migrator.steps import Step
+
+
+class Session:
+    """One database as one step sees it. Every statement goes out alone, is timed and logged, under the run's lock."""
+
+    def __init__(self, database: Database, run: Run):
+        self._database, self._run = database, run
+        self.target, self.dialect, self.log = database.target, database.dialect, run.log
+        self.step = run.step.stem
+        self._number = 0
+
+    def query(self, sql: str) -> Rows:
+        """The rows of a reading statement."""
+        return self._database.query(sql)
+
+    def execute(self, sql: str, *, line: int | None = None, of: int | None = None) -> None:
+        """Send one statement and wait for its end. Raises StatementRefused with the server's code and message."""
+        self._run.check_lock()
+        self._number += 1
+        started = time.monotonic()
+        self._database.execute(sql, label=f"{self.step} {self._number}")
+        fields = {"n": self._number, "of": of, "line": line, "seconds": time.monotonic() - started}
+        self.log.info("statement", step=self.step, target=self.target, **fields)
+
+    def changes(self, definitions: str) -> list[Change]:
+        """What `converge` would do now; reads only."""
+        return self._database.changes(definitions)
+
+    def converge(self, definitions: str) -> None:
+        """Bring every object to its definition with the least change, keeping every row. Resumable at any point."""
+        self._database.converge(self, definitions)
+
+    def catalog(self, tables: Any = None) -> Any:
+        """The live catalog, as verification reads it."""
+        return self._database.catalog(tables)
+
+    def same_queries(self, expected: Any, live: Any) -> Any:
+        return self._database.same_queries(expected, live)
+
+    def progress(self, *, done: int, total: int, unit: str) -> None:
+        """Report how far a long statement or loop is."""
+        self._run.progress(done, total, unit)
+
+
+class Run:
+    """The argument of a Python step's `plan`, `apply` and `verify`."""
+
+    def __init__(self, step: Step, databases: Mapping[str, Database], settings: Settings, log: Log,
+                 check_lock: Callable[[], None]):
+        self.step, self.settings, self.log, self.check_lock = step, settings, log, check_lock
+        self._sessions = {target: Session(database, self) for target, database in databases.items()}
+        self._functions: dict[str, Any] | None = None
+        self._progress_started = 0.0
+
+    @property
+    def clickhouse(self) -> Session:
+        return self.session("clickhouse")
+
+    @property
+    def mysql(self) -> Session:
+        return self.session("mysql")
+
+    def session(self, target: str) -> Session:
+        """The session of a target. Raises SettingsError where this run has no connection to it."""
+        if target not in self._sessions:
+            raise SettingsError(f"{self.step.path.name} uses {target}, but this run is restricted to"
+                                f" {', '.join(self._sessions)}: set {target.upper()}_URL and drop --target")
+        return self._sessions[target]
+
+    def function(self, name: str) -> Callable[[Run], Any] | None:
+        """One of the step's functions; the file is executed when the first is asked for."""
+        if self._functions is None:
+            self._functions = {"__name__": self.step.stem, "__file__": str(self.step.path)}
+            exec(self.step.code, self._functions)  # noqa: S102  the step files are the product
+        function = self._functions.get(name)
+        return function if callable(function) else None
+
+    def call(self, name: str) -> Any:
+        """Call a function of a Python step; what it raises becomes StepFailed, naming the line. None if it has none."""
+        try:
+            function = self.function(name)
+            return function(self) if function else None
+        except StatementRefused as error:
+            line = _line(error, self.step.path.name)
+            raise StepFailed(f"{self.step.path.name}{line}: {name}: a statement was refused: {error}") from None
+        except MigrateError:
+            raise
+        except Exception as error:
+            line = _line(error, self.step.path.name)
+            raise StepFailed(f"{self.step.path.name}{line}: {name} raised {type(error).__name__}: {error}") from error
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        if not done or not self._progress_started:
+            self._progress_started = time.monotonic()
+        rate = done / max(time.monotonic() - self._progress_started, 0.001)
+        left = (total - done) / rate if done and rate else None
+        self.log.write(logging.INFO, "progress", {"step": self.step.stem, "done": done, "total": total, "unit": unit,
+                                                  "rate": round(rate), "eta_seconds": left})
+
+
+def _line(error: BaseException, name: str) -> str:
+    trace, line = error.__traceback__, ""
+    while trace:
+        if trace.tb_frame.f_code.co_filename == name:
+            line = f":{trace.tb_lineno}"
+        trace = trace.tb_next
+    return line

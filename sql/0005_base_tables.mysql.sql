@@ -1,0 +1,271 @@
+-- The application's tables that 0006 and 0007 build on.
+--
+-- The application owns them: this step creates the ones that are missing and touches none that exist, and
+-- verification asks only for the columns named below: those that 0006 and 0007 reference, index or read.
+-- The application's other tables, its demo client and its scheduled events are not the job's business.
+
+-- shared: clients (id, name, is_active)
+-- shared: agents (id, client_id, logical_agent_id, hostname, status, replica_count)
+-- shared: commands (id)
+-- shared: spot_pools (id, instance_type, region, az, updated_at)
+-- shared: instances (id, client_id, current_pool_id, is_active)
+-- shared: switches (client_id, agent_id, initiated_at)
+-- shared: cost_records (client_id, agent_id, period_start, baseline_cost, actual_cost, savings)
+-- shared: client_savings_monthly (id)
+
+CREATE TABLE IF NOT EXISTS clients (
+    id char(36) NOT NULL DEFAULT (UUID()),
+    name varchar(255) NOT NULL,
+    email varchar(255) NOT NULL,
+    client_token varchar(255) NOT NULL,
+    plan varchar(50) NULL DEFAULT 'free',
+    max_agents int NULL DEFAULT 5,
+    max_instances int NULL DEFAULT 10,
+    status varchar(20) NULL DEFAULT 'active',
+    is_active tinyint(1) NULL DEFAULT 1,
+    total_savings decimal(15,4) NULL DEFAULT 0.0000,
+    default_auto_terminate tinyint(1) NULL DEFAULT 1,
+    default_terminate_wait_seconds int NULL DEFAULT 300,
+    default_auto_switch_enabled tinyint(1) NULL DEFAULT 1,
+    created_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    updated_at timestamp NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
+    last_sync_at timestamp NULL,
+    metadata json NULL,
+    PRIMARY KEY (id),
+    UNIQUE KEY client_token (client_token),
+    UNIQUE KEY email (email),
+    KEY idx_clients_active (is_active),
+    KEY idx_clients_created (created_at),
+    KEY idx_clients_status (status),
+    KEY idx_clients_token (client_token)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci
+  COMMENT='Client accounts that group agents and track overall savings';
+
+CREATE TABLE IF NOT EXISTS agents (
+    id char(36) NOT NULL DEFAULT (UUID()),
+    client_id char(36) NOT NULL,
+    logical_agent_id varchar(255) NOT NULL,
+    hostname varchar(255) NULL,
+    instance_id varchar(50) NULL,
+    instance_type varchar(50) NULL,
+    region varchar(50) NULL,
+    az varchar(50) NULL,
+    ami_id varchar(50) NULL,
+    private_ip varchar(45) NULL,
+    public_ip varchar(45) NULL,
+    current_mode varchar(20) NULL DEFAULT 'unknown',
+    current_pool_id varchar(100) NULL,
+    spot_price decimal(10,6) NULL,
+    ondemand_price decimal(10,6) NULL,
+    baseline_ondemand_price decimal(10,6) NULL,
+    agent_version varchar(32) NULL,
+    instance_count int NULL DEFAULT 0,
+    status varchar(20) NULL DEFAULT 'offline',
+    enabled tinyint(1) NULL DEFAULT 1,
+    last_heartbeat_at timestamp NULL,
+    auto_switch_enabled tinyint(1) NULL DEFAULT 1,
+    auto_terminate_enabled tinyint(1) NULL DEFAULT 1,
+    terminate_wait_seconds int NULL DEFAULT 300,
+    replica_enabled tinyint(1) NULL DEFAULT 0,
+    replica_count int NULL DEFAULT 0,
+    installed_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    created_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    updated_at timestamp NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
+    last_switch_at timestamp NULL,
+    terminated_at timestamp NULL,
+    metadata json NULL,
+    PRIMARY KEY (id),
+    UNIQUE KEY uk_client_logical (client_id, logical_agent_id),
+    KEY idx_agents_client (client_id),
+    KEY idx_agents_enabled (enabled),
+    KEY idx_agents_heartbeat (last_heartbeat_at),
+    KEY idx_agents_instance (instance_id),
+    KEY idx_agents_logical (logical_agent_id),
+    KEY idx_agents_mode (current_mode),
+    KEY idx_agents_pool (current_pool_id),
+    KEY idx_agents_status (status),
+    CONSTRAINT fk_agents_client FOREIGN KEY (client_id) REFERENCES clients (id) ON DELETE CASCADE
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci
+  COMMENT='Individual agent instances with persistent logical identity';
+
+CREATE TABLE IF NOT EXISTS commands (
+    id char(36) NOT NULL DEFAULT (UUID()),
+    client_id char(36) NOT NULL,
+    agent_id char(36) NOT NULL,
+    command_type varchar(50) NOT NULL,
+    target_mode varchar(20) NULL,
+    target_pool_id varchar(100) NULL,
+    instance_id varchar(50) NULL,
+    priority int NULL DEFAULT 25,
+    terminate_wait_seconds int NULL,
+    status varchar(20) NULL DEFAULT 'pending',
+    success tinyint(1) NULL,
+    message text NULL,
+    execution_result json NULL,
+    created_by varchar(100) NULL,
+    trigger_type varchar(20) NULL,
+    created_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    executed_at timestamp NULL,
+    completed_at timestamp NULL,
+    PRIMARY KEY (id),
+    KEY idx_commands_agent (agent_id),
+    KEY idx_commands_client (client_id),
+    KEY idx_commands_created (created_at),
+    KEY idx_commands_pending (agent_id, status),
+    KEY idx_commands_priority (priority DESC),
+    KEY idx_commands_status (status),
+    KEY idx_commands_type (command_type),
+    CONSTRAINT fk_commands_agent FOREIGN KEY (agent_id) REFERENCES agents (id) ON DELETE CASCADE,
+    CONSTRAINT fk_commands_client FOREIGN KEY (client_id) REFERENCES clients (id) ON DELETE CASCADE
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci
+  COMMENT='Priority-based command queue for coordinating agent actions';
+
+CREATE TABLE IF NOT EXISTS spot_pools (
+    id varchar(128) NOT NULL,
+    instance_type varchar(64) NOT NULL,
+    region varchar(32) NOT NULL,
+    az varchar(48) NOT NULL,
+    is_active tinyint(1) NULL DEFAULT 1,
+    created_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    updated_at timestamp NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
+    PRIMARY KEY (id),
+    UNIQUE KEY uk_type_region_az (instance_type, region, az),
+    KEY idx_spot_pools_active (is_active),
+    KEY idx_spot_pools_az (az),
+    KEY idx_spot_pools_type_region (instance_type, region)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci
+  COMMENT='Available spot instance pools with unique instance_type + region + AZ';
+
+CREATE TABLE IF NOT EXISTS instances (
+    id varchar(64) NOT NULL,
+    client_id char(36) NOT NULL,
+    agent_id char(36) NULL,
+    instance_type varchar(64) NOT NULL,
+    region varchar(32) NOT NULL,
+    az varchar(48) NOT NULL,
+    ami_id varchar(64) NULL,
+    current_mode varchar(20) NULL DEFAULT 'unknown',
+    current_pool_id varchar(128) NULL,
+    spot_price decimal(10,6) NULL,
+    ondemand_price decimal(10,6) NULL,
+    baseline_ondemand_price decimal(10,6) NULL,
+    is_active tinyint(1) NULL DEFAULT 1,
+    installed_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    last_switch_at timestamp NULL,
+    terminated_at timestamp NULL,
+    created_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    updated_at timestamp NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
+    metadata json NULL,
+    PRIMARY KEY (id),
+    KEY idx_instances_active (is_active),
+    KEY idx_instances_agent (agent_id),
+    KEY idx_instances_client (client_id),
+    KEY idx_instances_mode (current_mode),
+    KEY idx_instances_pool (current_pool_id),
+    KEY idx_instances_type_region (instance_type, region),
+    CONSTRAINT fk_instances_agent FOREIGN KEY (agent_id) REFERENCES agents (id) ON DELETE SET NULL,
+    CONSTRAINT fk_instances_client FOREIGN KEY (client_id) REFERENCES clients (id) ON DELETE CASCADE
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
+
+CREATE TABLE IF NOT EXISTS switches (
+    id char(36) NOT NULL DEFAULT (UUID()),
+    client_id char(36) NOT NULL,
+    agent_id char(36) NOT NULL,
+    command_id char(36) NULL,
+    old_instance_id varchar(50) NULL,
+    old_instance_type varchar(50) NULL,
+    old_region varchar(50) NULL,
+    old_az varchar(50) NULL,
+    old_mode varchar(20) NULL,
+    old_pool_id varchar(100) NULL,
+    old_ami_id varchar(50) NULL,
+    new_instance_id varchar(50) NULL,
+    new_instance_type varchar(50) NULL,
+    new_region varchar(50) NULL,
+    new_az varchar(50) NULL,
+    new_mode varchar(20) NULL,
+    new_pool_id varchar(100) NULL,
+    new_ami_id varchar(50) NULL,
+    on_demand_price decimal(10,6) NULL,
+    old_spot_price decimal(10,6) NULL,
+    new_spot_price decimal(10,6) NULL,
+    savings_impact decimal(10,6) NULL,
+    event_trigger varchar(20) NULL,
+    trigger_type varchar(20) NULL,
+    snapshot_used tinyint(1) NULL DEFAULT 0,
+    snapshot_id varchar(128) NULL,
+    ami_id varchar(64) NULL,
+    initiated_at timestamp NULL,
+    ami_created_at timestamp NULL,
+    instance_launched_at timestamp NULL,
+    instance_ready_at timestamp NULL,
+    old_terminated_at timestamp NULL,
+    timestamp timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    total_duration_seconds int NULL,
+    downtime_seconds int NULL,
+    timing_data json NULL,
+    success tinyint(1) NULL DEFAULT 1,
+    error_message text NULL,
+    created_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (id),
+    KEY fk_switches_command (command_id),
+    KEY idx_switches_agent (agent_id),
+    KEY idx_switches_client (client_id),
+    KEY idx_switches_client_time (client_id, timestamp DESC),
+    KEY idx_switches_instance (old_instance_id),
+    KEY idx_switches_success (success),
+    KEY idx_switches_time (initiated_at DESC),
+    KEY idx_switches_timestamp (timestamp DESC),
+    KEY idx_switches_trigger (event_trigger),
+    CONSTRAINT fk_switches_agent FOREIGN KEY (agent_id) REFERENCES agents (id) ON DELETE CASCADE,
+    CONSTRAINT fk_switches_client FOREIGN KEY (client_id) REFERENCES clients (id) ON DELETE CASCADE,
+    CONSTRAINT fk_switches_command FOREIGN KEY (command_id) REFERENCES commands (id) ON DELETE SET NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci
+  COMMENT='Detailed switch history with timing metrics and cost impact';
+
+CREATE TABLE IF NOT EXISTS cost_records (
+    id char(36) NOT NULL DEFAULT (UUID()),
+    client_id char(36) NOT NULL,
+    agent_id char(36) NOT NULL,
+    period_start timestamp NOT NULL,
+    period_end timestamp NOT NULL,
+    instance_id varchar(50) NULL,
+    instance_type varchar(50) NULL,
+    mode varchar(20) NULL,
+    region varchar(50) NULL,
+    hours_running decimal(10,4) NULL,
+    actual_cost decimal(12,6) NULL,
+    ondemand_cost decimal(12,6) NULL,
+    baseline_cost decimal(15,4) NULL,
+    savings decimal(12,6) NULL,
+    savings_percentage decimal(5,2) NULL,
+    created_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (id),
+    KEY idx_cost_agent (agent_id),
+    KEY idx_cost_client (client_id),
+    KEY idx_cost_mode (mode),
+    KEY idx_cost_period (period_start, period_end),
+    CONSTRAINT fk_cost_agent FOREIGN KEY (agent_id) REFERENCES agents (id) ON DELETE CASCADE,
+    CONSTRAINT fk_cost_client FOREIGN KEY (client_id) REFERENCES clients (id) ON DELETE CASCADE
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci
+  COMMENT='Cost tracking records for savings calculations and reporting';
+
+CREATE TABLE IF NOT EXISTS client_savings_monthly (
+    id bigint NOT NULL AUTO_INCREMENT,
+    client_id char(36) NOT NULL,
+    year int NOT NULL,
+    month int NOT NULL,
+    baseline_cost decimal(15,4) NULL DEFAULT 0.0000,
+    actual_cost decimal(15,4) NULL DEFAULT 0.0000,
+    savings decimal(15,4) NULL DEFAULT 0.0000,
+    savings_percentage decimal(5,2) NULL,
+    switch_count int NULL DEFAULT 0,
+    instance_count int NULL DEFAULT 0,
+    computed_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (id),
+    UNIQUE KEY uk_client_month (client_id, year, month),
+    KEY idx_savings_monthly_client (client_id),
+    KEY idx_savings_monthly_year_month (year, month),
+    CONSTRAINT fk_savings_client FOREIGN KEY (client_id) REFERENCES clients (id) ON DELETE CASCADE
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci
+  COMMENT='Pre-aggregated monthly savings summary by client';

@@ -1,0 +1,119 @@
+"""Servers for tests: started when first needed, shared by the session, handed out empty; none is skipped."""
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests import job
+from tests.servers.clickhouse import ClickHouseServer
+from tests.servers.mysql import ENGINES, MySQLServer
+
+
+@dataclass(frozen=True)
+class Database:
+    """A fresh, empty MySQL or MariaDB database, which the server's user `migrate` owns."""
+
+    server: MySQLServer
+    name: str
+
+    @property
+    def dialect(self) -> str:
+        return self.server.dialect
+
+    @property
+    def url(self) -> str:
+        return self.server.url(self.name)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run one or several statements in this database as root; the rows of the last."""
+        return self.server.query(sql, self.name)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """An empty ClickHouse and an empty MySQL or MariaDB database, and the settings that lead there."""
+
+    clickhouse: ClickHouseServer
+    mysql: Database
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"CLICKHOUSE_URL": self.clickhouse.url(), "MYSQL_URL": self.mysql.url}
+
+    def run(self, *args: str, timeout: float = 120, **environ: str) -> job.JobResult:
+        """The job on these servers to its end, with further settings in `environ`."""
+        return job.run_job(*args, env=self.environ | environ, timeout=timeout)
+
+
+@pytest.fixture(scope="session")
+def clickhouse() -> Iterator[ClickHouseServer]:
+    """The session's ClickHouse, as the last test left it."""
+    with ClickHouseServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql_servers() -> Iterator[Callable[[str], MySQLServer]]:
+    """The session's server of a dialect, started at the first call."""
+    running: dict[str, MySQLServer] = {}
+    with contextlib.ExitStack() as stack:
+
+        def server(dialect: str) -> MySQLServer:
+            if dialect not in running:
+                running[dialect] = stack.enter_context(ENGINES[dialect]())
+            return running[dialect]
+
+        yield server
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def mysql_server(request: pytest.FixtureRequest, mysql_servers: Callable[[str], MySQLServer]) -> MySQLServer:
+    """The session's MySQL, then its MariaDB: a test that asks for it runs on both."""
+    return mysql_servers(request.param)
+
+
+@pytest.fixture
+def fresh_clickhouse(clickhouse: ClickHouseServer) -> ClickHouseServer:
+    """The session's ClickHouse without any database but its own."""
+    clickhouse.start()  # in case a test has killed it
+    clickhouse.clean()
+    return clickhouse
+
+
+@pytest.fixture
+def fresh_mysql(mysql_server: MySQLServer) -> Iterator[Database]:
+    """A new database on each dialect, dropped afterwards."""
+    mysql_server.start()
+    database = Database(mysql_server, f"test_{secrets.token_hex(4)}")
+    mysql_server.create_database(database.name)
+    yield database
+    job.kill_all()  # a job that still runs would hold a lock that the DROP waits for
+    mysql_server.start().drop_database(database.name)
+
+
+@pytest.fixture
+def servers(fresh_clickhouse: ClickHouseServer, fresh_mysql: Database) -> Servers:
+    """Both databases, empty, and the settings for the job."""
+    return Servers(fresh_clickhouse, fresh_mysql)
+
+
+@pytest.fixture(autouse=True)
+def no_job_survives_its_test() -> Iterator[None]:
+    """A test that fails half-way leaves no job behind to disturb the next."""
+    yield
+    job.kill_all()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session if any run of the job, in any test, showed a password."""
+    if job.leaks():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for leak in job.leaks():
+        terminalreporter.write_line(f"PASSWORD SHOWN by {leak}", red=True)
