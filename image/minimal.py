@@ -83,7 +83,6 @@ def inside(target: Path, path: Path) -> Path:
 def copy_file(path: Path, target: Path) -> None:
     """Copy the file that `path` leads to, under the name `path`."""
     shutil.copyfile(path, inside(target, path))
-    shutil.copymode(path, inside(target, path))
 
 
 def copy_tree(path: Path, target: Path, ignore: object = None) -> None:
@@ -170,9 +169,10 @@ def compile_all(target: Path, *directories: Path) -> None:
 
 def normalise_modes(target: Path) -> None:
     """Readable for any --user, writable for none but root, whatever the umask of the checkout was."""
+    executable = set(elf_files(target))
     for path in [target, *target.rglob("*")]:
         if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+            path.chmod(0o755 if path.is_dir() or path in executable else 0o644)
     (target / "tmp").chmod(0o1777)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from migrator import snapshot
 from migrator.databases import Clock, Database, Identity, connect
-from migrator.errors import (Disagreement, MigrateError, StatementRefused, StepFailed, StillPending, Stopped,
-                             Unreachable, VerificationFailed)
+from migrator.catalogs import Finding
+from migrator.errors import (Disagreement, LostConnection, MigrateError, StatementRefused, StepFailed, StillPending,
+                             Stopped, VerificationFailed)
 from migrator.expected import Expected, load_expected, unverified
 from migrator.ledger import Applied
 from migrator.lock import RunLock
@@ -36,6 +37,8 @@ class Job:
         if settings.verify == "full" and settings.command != "snapshot":
             self.expected = load_expected(settings.steps_dir, self.steps)
             report.unverified = unverified(self.expected, self.steps)
+        if report.unverified:
+            log.warning("plan", unverified=report.unverified, meaning="no expected schema covers these steps")
         for target in self.targets:
             settings.address(target)  # a missing setting is found before anything is contacted
 
@@ -43,37 +46,47 @@ class Job:
         """Bring both databases to the newest step, and prove it."""
         with self.connected(writes=not self.settings.dry_run):
             plan = self.plan()
+            for step in plan.pending:
+                step.parse()  # a broken file is found before anything is written
             if self.settings.dry_run:
                 return self.dry_run(plan)
             if plan.pending:
-                plan = self.apply_pending(plan)
-            self.report.pending = [step.stem for step in plan.pending if step.stem not in self.report.applied]
+                plan = self.apply_pending()
             self.verify(plan, repair=self.settings.repair)
             return 0
 
     def plan(self) -> Plan:
-        """Compare steps and ledger. Raises Disagreement, with all of it, before anything is applied."""
-        plan = self.compare()
-        if plan.disagreements:
-            raise Disagreement("; ".join(f"step {state.step} is {state.state}: {state.remedy}"
-                                         for state in plan.disagreements))
-        self.report.pending = [step.stem for step in plan.pending]
-        self.report.ahead = [row.name for row in plan.ahead]
+        """Compare steps and ledger, and say what is to do. Raises Disagreement before anything is applied."""
+        plan = self.agreed()
         self.log.info("plan", applied=len(plan.applied), pending=self.report.pending)
         if plan.ahead:
             self.log.warning("ahead", steps=self.report.ahead, meaning="the ledger is newer than this image: nothing is"
                              " applied, and only what this image needs is verified")
         return plan
 
+    def agreed(self) -> Plan:
+        """The plan. Raises Disagreement, with all of it at once."""
+        plan = self.compare()
+        if plan.disagreements:
+            raise Disagreement("; ".join(f"step {state.step} is {state.state}: {state.remedy}"
+                                         for state in plan.disagreements))
+        return plan
+
     def compare(self) -> Plan:
         rows = [row for database in self.databases.values() for row in database.read_ledger()]
-        return make_plan(self.steps, rows, self.newest)
+        plan = make_plan(self.steps, rows, self.newest)
+        self.report.pending = [step.stem for step in plan.pending]
+        self.report.ahead = [row.name for row in plan.ahead]
+        return plan
 
-    def apply_pending(self, plan: Plan) -> Plan:
-        """Apply what is pending, under the lock; the plan is made again once the lock is ours."""
+    def take_lock(self, still_needed: Callable[[], bool] = lambda: True) -> bool:
         for database in self.databases.values():
-            database.prepare_ledger()
-        if not self.lock.take(still_needed=lambda: bool(self.compare().pending)):
+            database.prepare_ledger()  # the lock on ClickHouse lives beside it
+        return self.lock.take(still_needed)
+
+    def apply_pending(self) -> Plan:
+        """Apply what is pending, under the lock; the plan is made again once the lock is ours."""
+        if not self.take_lock(still_needed=lambda: bool(self.compare().pending)):
             return self.plan()
         plan = self.plan()
         self.preflight(plan.pending)
@@ -82,9 +95,7 @@ class Job:
         return plan
 
     def preflight(self, steps: Sequence[Step]) -> None:
-        """Read every pending step and ask what it would do, so that what must be refused is refused before a write."""
-        for step in steps:
-            step.parse()
+        """Ask every pending step what it would do, so that what must be refused is refused before a write."""
         for step in steps:
             if step.is_python:
                 try:
@@ -130,47 +141,50 @@ class Job:
 
         Raises VerificationFailed with every finding logged.
         """
-        findings = self.findings(plan)
-        schema = [finding for finding in findings if finding.kind != "data"]
-        steps = restorable(schema, self.steps, "none" if plan.ahead else repair)
-        if steps:
-            for database in self.databases.values():
-                database.prepare_ledger()
-            self.lock.take(still_needed=lambda: True)
-            for step in steps:
-                self.execute(step)
-            findings = self.findings(plan)
-            for finding in schema:
-                if finding.object not in {left.object for left in findings}:
-                    self.report.repaired.append(finding.object)
-                    self.log.warning("repaired", object=finding.object, was=finding.actual, step=finding.step)
+        findings = self.findings(plan, self.steps)
+        if findings and not plan.ahead and repair != "none":
+            findings = self.restore(repair)
         self.report.find(self.log, findings)
         if findings:
             raise VerificationFailed(f"{len(findings)} finding(s): " + "; ".join(f.object for f in findings[:5]))
 
-    def findings(self, plan: Plan, steps: Sequence[Step] | None = None) -> list:  # type: ignore[type-arg]
-        """Everything that is wrong with what these steps (all by default) made."""
-        steps = self.steps if steps is None else steps
+    def restore(self, repair: str) -> list[Finding]:
+        """Run the owners of what is missing (`all`: or different) again; what is wrong after that."""
+        self.take_lock()
+        plan = self.plan()  # another run may have been at work until now, perhaps one of a newer image
+        before = self.findings(plan, self.steps)
+        steps = [] if plan.ahead else restorable(before, self.steps, repair)
+        if not steps:
+            return before
+        for step in steps:
+            self.report.failed = step.stem
+            self.execute(step)
+        self.report.failed = ""
+        after = self.findings(plan, self.steps)
+        for finding in before:
+            if finding.object not in {left.object for left in after}:
+                self.report.repaired.append(finding.object)
+                self.log.warning("repaired", object=finding.object, was=finding.actual, step=finding.step)
+        return after
+
+    def findings(self, plan: Plan, steps: Sequence[Step]) -> list[Finding]:
+        """Everything that is wrong with what these steps made; in a newer schema, only what is not there any more."""
         self.report.verified = self.settings.verify
         found = [finding for target, expected in self.expected.items()
                  for finding in verify_schema(self.databases[target], expected.of(steps),
                                               only_missing=bool(plan.ahead))]
-        if self.report.unverified:
-            self.log.warning("plan", unverified=self.report.unverified, meaning="no expected schema covers these steps")
-        return found + verify_steps(steps, self.runs)
+        return found if plan.ahead else found + verify_steps(steps, self.runs)
 
     def dry_run(self, plan: Plan) -> int:
         """Say what a run would do, checked as far as the servers allow. The sessions are read-only on the servers."""
         from migrator.dryrun import check_all
 
-        for step in plan.pending:
-            step.parse()
         problems = check_all(plan.pending, self.runs, self.databases, self.log)
         if problems:
             raise StepFailed(f"{len(problems)} statement(s) would be refused: {problems[0]}")
-        findings = [] if plan.ahead else self.findings(plan, plan.applied)
-        repairs = restorable([f for f in findings if f.kind != "data"], self.steps, self.settings.repair)
-        if findings and not repairs and not plan.pending:
+        findings = self.findings(plan, plan.applied)
+        repairs = restorable(findings, self.steps, "none" if plan.ahead else self.settings.repair)
+        if findings and not repairs:
             self.report.find(self.log, findings)
             raise VerificationFailed(f"a run would end in exit 7: {len(findings)} finding(s) it may not restore")
         for finding in findings:
@@ -181,12 +195,9 @@ class Job:
         """Every step with its state, and kept old tables with their sizes; writes nothing."""
         with self.connected(writes=False):
             plan = self.compare()
-            self.report.pending = [step.stem for step in plan.pending]
-            self.report.ahead = [row.name for row in plan.ahead]
             self.log.info("plan", steps=[{"step": s.step, "target": s.target, "state": s.state} for s in plan.states],
                           kept=[{"table": name, "bytes": size} for name, size in self.kept()])
-            if plan.disagreements:
-                self.plan()
+            self.agreed()
             return 0
 
     def kept(self) -> list[tuple[str, int]]:
@@ -196,44 +207,49 @@ class Job:
         """List the old tables that a convergence kept; drop them with --yes."""
         with self.connected(writes=self.settings.yes):
             if self.settings.yes and self.kept():
-                for database in self.databases.values():
-                    database.prepare_ledger()
-                self.lock.take(still_needed=lambda: True)
+                self.take_lock()
             for database in self.databases.values():
                 for name, size in database.kept():
                     if self.settings.yes:
                         database.execute(f"DROP TABLE {name}", "cleanup")
-                    self.log.info("statement", would=None if self.settings.yes else f"DROP TABLE {name}",
-                                  dropped=name if self.settings.yes else None, bytes=size)
+                    self.log.info("statement", target=database.target, bytes=size,
+                                  **{"dropped" if self.settings.yes else "would": f"DROP TABLE {name}"})
             return 0
 
     def verify_only(self) -> int:
         """Verification alone; writes nothing."""
         with self.connected(writes=False):
-            plan = self.compare()
-            self.report.ahead = [row.name for row in plan.ahead]
-            self.verify(plan)
+            self.verify(self.compare())
             return 0
 
     def wait(self) -> int:
         """Block until every step of this image is applied and its verification passes; writes nothing."""
         clock = Clock(self.settings.wait_timeout)
-        with self.connected(writes=False):
-            while True:
-                plan = self.plan()
-                findings = self.findings(plan) if not plan.pending else []
-                if not plan.pending and not findings:
-                    return 0
+        while True:
+            try:
+                with self.connected(writes=False, clock=clock):
+                    return self.watch(clock)
+            except LostConnection as error:  # a server that restarts is waited for like one that starts
                 if clock.left <= 0:
-                    break
-                self.log.info("waiting", reason=f"{len(plan.pending)} steps pending, {len(findings)} findings",
-                              seconds_left=clock.left)
-                time.sleep(min(1.0, clock.left))
-            if plan.pending:
-                raise StillPending(f"{len(plan.pending)} steps are still pending after {self.settings.wait_timeout:g} s:"
-                                   f" {', '.join(step.stem for step in plan.pending)}")
-            self.report.find(self.log, findings)
-            raise VerificationFailed(f"all steps are applied, but {len(findings)} thing(s) are wrong")
+                    raise
+                self.log.info("waiting", reason=str(error), seconds_left=clock.left)
+
+    def watch(self, clock: Clock) -> int:
+        while True:
+            plan = self.agreed()
+            findings = [] if plan.pending else self.findings(plan, self.steps)
+            if not plan.pending and not findings:
+                return 0
+            if clock.left <= 0:
+                break
+            self.log.info("waiting", reason=f"{len(plan.pending)} steps pending, {len(findings)} findings",
+                          seconds_left=clock.left)
+            time.sleep(min(1.0, clock.left))
+        if plan.pending:
+            raise StillPending(f"{len(plan.pending)} steps are still pending after {self.settings.wait_timeout:g} s:"
+                               f" {', '.join(self.report.pending)}")
+        self.report.find(self.log, findings)
+        raise VerificationFailed(f"all steps are applied, but {len(findings)} thing(s) are wrong")
 
     def snapshot(self) -> int:
         """Development: apply every step to empty servers, and write what they then hold as the expected schema."""
@@ -241,17 +257,17 @@ class Job:
             for database in self.databases.values():
                 if database.read_ledger():
                     raise Disagreement(f"{database.target} already has a ledger: a snapshot needs empty servers")
-                database.prepare_ledger()
-            self.lock.take(still_needed=lambda: True)
+            self.take_lock()
             plan = self.plan()
             snapshot.take(plan.pending, self.databases, self.apply, self.settings.steps_dir, self.log)
             return 0
 
     @contextmanager
-    def connected(self, *, writes: bool) -> Iterator[None]:
+    def connected(self, *, writes: bool, clock: Clock | None = None) -> Iterator[None]:
         """All databases, waited for; whatever happens inside, no statement is left running and the lock is freed."""
-        self.databases: dict[str, Database] = connect(self.settings, self.targets, self.identity, self.log,
-                                                      writes=writes)
+        self.databases: dict[str, Database] = connect(
+            self.settings, self.targets, self.identity, self.log, clock or Clock(self.settings.wait_timeout),
+            writes=writes)
         self.lock = RunLock(self.databases, self.settings.lock_timeout, self.log)
         self.runs = {step.stem: Run(step, self.databases, self.settings, self.log, self.lock.check)
                      for step in self.steps}
@@ -259,19 +275,17 @@ class Job:
             yield
         except Stopped:
             for database in self.databases.values():
-                database.abandon()
+                _quietly(database.abandon)
             raise
         finally:
             for database in self.databases.values():
                 _quietly(database.close)
 
 
-def _quietly(close: Callable[[], None]) -> None:
-    """Closing a connection that is lost already must not hide why the run ends."""
-    try:
-        close()
-    except (MigrateError, OSError):
-        return
+def _quietly(end: Callable[[], None]) -> None:
+    """Failing to close a connection that is lost already must not hide why the run ends."""
+    with suppress(MigrateError):
+        end()
 
 
 def run(settings: Settings, identity: Identity, log: Log, report: Report) -> int:
@@ -286,6 +300,3 @@ def run(settings: Settings, identity: Identity, log: Log, report: Report) -> int
         report.error = str(error)
         log.error("error", error=str(error), step=report.failed or None, exit_code=error.exit_code)
         return error.exit_code
-
-
-__all__ = ["Job", "Unreachable", "run"]

@@ -75,10 +75,10 @@ def _mysql(delimiter: str, escapes: bool, ansi: bool) -> re.Pattern[str]:
     send, backslash = (r"|\\[gG]", r"\\N") if delimiter else ("", r"\\")
     return re.compile(rf"""
         (?P<end>{end}{send}) | (?P<space>[{_ASCII_BLANKS}]++)
-      | (?P<comment>(?:\#|--(?=[{_ASCII_BLANKS}]|\Z))[^\n]*+) | (?P<pragma>/\*M?![0-9]*+|\*/) | (?P<block>/\*)
+      | (?P<comment>(?:\#|--(?=[{_ASCII_BLANKS}]|\Z))[^\n]*+) | (?P<pragma>/\*M?![0-9]*+|\*(?!{end})/(?!\*)|\*(?=/\*)) | (?P<block>/\*)
       | (?P<code>(?: [^'"`\#\-/*\\{first}]++ | (?!{end})(?: [^'"`\#\-/*\\] | {_quoted("'", escapes=escapes)}
             | {_quoted('"', escapes=escapes and not ansi)} | {_quoted("`", escapes=False)}
-            | -(?!-(?:[{_ASCII_BLANKS}]|\Z)) | /(?!\*) | \*(?!/) | {backslash} ))++)
+            | -(?!-(?:[{_ASCII_BLANKS}]|\Z)) | /(?!\*) | \*(?:(?!/)|(?={end})) | {backslash} ))++)
         """, re.X | re.S)  # fmt: skip
 
 
@@ -171,6 +171,7 @@ def _scan_mysql(text: str, *, single: bool) -> Iterator[_Span]:
             opened = -1
         elif kind == "pragma":
             opened = begin if match[0].startswith("/*!") else -1
+            kind = "code" if match[0] == "*" else kind  # a*/* b */c: `*` and a comment, which ends a /*! all the same
         elif kind == "end" and (modes := _SQL_MODE.match(text, start, begin)):
             escapes = "NO_BACKSLASH_ESCAPES" not in modes["modes"].upper()
             ansi = re.search("ANSI|ORACLE", modes["modes"].upper()) is not None

@@ -90,9 +90,7 @@ def discover(directory: Path, targets: Sequence[str]) -> tuple[Step, ...]:
     root, names = _list(directory)
     verify = {m["stem"]: name for name in names if (m := VERIFY.fullmatch(name))}
     steps: dict[int, Step] = {}
-    for name in names:
-        if name in verify.values():
-            continue
+    for name in sorted(set(names) - set(verify.values())):
         match = NAME.fullmatch(name)
         if not match:
             raise StepFileError(f"{_shown(name)}: not a step's name; expected NNNN_name.clickhouse|mysql.sql|py,"

@@ -113,12 +113,11 @@ def mean(values: str) -> str:
     return f"if(empty({values}), 0, arrayAvg(arraySort({values})))"
 
 
-def network(metric: str) -> str:
-    """The sum of the rates of all interfaces, without the cgroups that contain others that are counted."""
-    return f"""
-            arraySort(groupUniqArrayIf(cgroup, metric = '{metric}')) AS cgroups,
-            arrayFilter((this, next) -> startsWith(next, this), cgroups, arrayPushBack(arrayPopFront(cgroups), '')) AS parents,
-            """
+def leaves(pairs: str) -> str:
+    """The sum of (cgroup, rate) pairs, without the cgroups that contain another one: their traffic is in it already."""
+    names = f"arraySort(arrayDistinct({pairs}.1))"
+    containing = f"arrayFilter((name, next) -> startsWith(next, name), {names}, arrayShiftLeft({names}, 1))"
+    return total(f"arrayMap(pair -> pair.2, arrayFilter(pair -> NOT has({containing}, pair.1), {pairs}))")
 
 
 FIRST = f"""
@@ -204,9 +203,8 @@ WITH
             disk_total AS disk_total_bytes, greatest(disk_used, 0) AS disk_used_bytes,
             if(disk_total > 0, disk_used_bytes / disk_total * 100, 0) AS disk_usage_percent,
             {mean('loads_1')} AS load_1, {mean('loads_5')} AS load_5, {mean('loads_15')} AS load_15,
-            arraySort(arrayDistinct(received.1)) AS r, arraySort(arrayDistinct(sent.1)) AS s,
-            {total("arrayMap(x -> x.2, arrayFilter(x -> NOT has(arrayFilter((this, next) -> startsWith(next, this), r, arrayPushBack(arrayPopFront(r), '')), x.1), received))")} AS network_receive_bytes_per_sec,
-            {total("arrayMap(x -> x.2, arrayFilter(x -> NOT has(arrayFilter((this, next) -> startsWith(next, this), s, arrayPushBack(arrayPopFront(s), '')), x.1), sent))")} AS network_transmit_bytes_per_sec
+            {leaves('received')} AS network_receive_bytes_per_sec,
+            {leaves('sent')} AS network_transmit_bytes_per_sec
         FROM nodes)
 SELECT {NODE_ROW}
 FROM derived

@@ -458,8 +458,7 @@ def apply(run: Any) -> None:
 def _columns(run: Any, table: str) -> set[str]:
     """Names of the table's columns; empty when there is no such table."""
     rows = run.mysql.query(
-        "SELECT column_name FROM information_schema.columns"
-        f" WHERE table_schema = DATABASE() AND table_name = '{table}'"
+        f"SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = '{table}'"
     )
     return {name.lower() for (name,) in rows}
 
@@ -476,9 +475,7 @@ def _name_pools(run: Any) -> Iterator[str]:
 def _copy_snapshots(run: Any) -> Iterator[str]:
     if not _columns(run, SOURCE) >= SOURCE_COLUMNS:
         return
-    days = run.mysql.query(
-        f"SELECT DISTINCT DATE(s.observed_at) FROM {SOURCE} AS s WHERE {RECENT} ORDER BY 1"
-    )
+    days = run.mysql.query(f"SELECT DISTINCT DATE(s.observed_at) FROM {SOURCE} AS s WHERE {RECENT} ORDER BY 1")
     for (day,) in days:
         if day is not None:
             yield COPY_DAY.format(day=day)
@@ -489,8 +486,8 @@ def _report_skipped(run: Any) -> None:
     if not _columns(run, SOURCE) >= SOURCE_COLUMNS:
         return
     [(skipped,)] = run.mysql.query(
-        f"SELECT COUNT(*) FROM {SOURCE} AS s LEFT JOIN spot_pools AS p ON {POOL}"
-        f" WHERE {RECENT} AND NOT ({COPYABLE})"
+        f"SELECT COUNT(*) FROM {SOURCE} AS s LEFT JOIN spot_pools AS p ON {POOL} WHERE {RECENT} AND NOT ({COPYABLE})"
     )
     if skipped:
-        run.log.warning("%d rows of %s were not copied: unknown pool, price or time", skipped, SOURCE)
+        reason = f"rows of {SOURCE} were not copied: their pool, price or time is unknown"
+        run.log.warning("statement", step=run.step.stem, skipped=skipped, reason=reason)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from migrator.catalogs import Attributes, Catalog, Object
+from migrator.catalogs import Attributes, Catalog, Object, strip_outer
 
 Query = Callable[[str], list[tuple]]  # type: ignore[type-arg]
 
 CLAUSES = re.compile(r"\b(PARTITION BY|PRIMARY KEY|ORDER BY|SAMPLE BY|TTL|SETTINGS|COMMENT)\b")
+AS_SELECT = re.compile(r" AS (?=SELECT |WITH )")
 # An inner table of a view, or the leftover of a CREATE … AS SELECT during which the server was killed (observed).
 INTERNAL = re.compile(r"\.inner|_tmp_replace_|\.tmp\.")
 
@@ -30,7 +31,7 @@ def read_catalog(query: Query, databases: Iterable[str]) -> Catalog:
             continue
         table = f"{database}.{name}"
         if engine.endswith("View"):
-            catalog[Object("view", table)] = _view(engine, create, as_select)
+            catalog[Object("view", table)] = view(engine, create, as_select)
         else:
             catalog[Object("table", table)] = _table(engine_full or engine, partition, sorting, primary)
     for database, table, name, type_, kind, expression, codec in query(
@@ -65,8 +66,9 @@ def read_clauses(text: str) -> dict[str, str]:
 def table(engine: str, partition: str, sorting: str, primary: str, ttl: str, settings: str) -> Attributes:
     """A table's attributes: keys without the parentheses around them, settings without the default granularity."""
     kept = [s for s in settings.split(", ") if s and s != "index_granularity = 8192"]
-    return {"engine": engine.removesuffix("()"), "partition key": partition, "sorting key": sorting,
-            "primary key": primary, "TTL": re.sub(r"\btoDateTime\((\w+)\)", r"\1", ttl), "settings": ", ".join(kept)}
+    return {"engine": engine.removesuffix("()"), "partition key": strip_outer(partition),
+            "sorting key": strip_outer(sorting), "primary key": strip_outer(primary),
+            "TTL": re.sub(r"\btoDateTime\((\w+)\)", r"\1", ttl), "settings": ", ".join(kept)}
 
 
 def column(type_: str, default: str, codec: str) -> Attributes:
@@ -74,11 +76,11 @@ def column(type_: str, default: str, codec: str) -> Attributes:
 
 
 def index(type_: str, expression: str, granularity: str) -> Attributes:
-    return {"type": type_, "expression": expression, "granularity": granularity}
+    return {"type": type_, "expression": strip_outer(expression), "granularity": granularity}
 
 
-def _view(engine: str, create: str, as_select: str) -> Attributes:
-    head = create.split(" AS SELECT ", 1)[0].split(" AS WITH ", 1)[0]
+def view(engine: str, create: str, as_select: str) -> Attributes:
+    head = AS_SELECT.split(create, maxsplit=1)[0]
     target = re.search(r" TO (?:`([^`]+)`|(\w+))\.(?:`([^`]+)`|(\w+))", head)
     refresh = re.search(r" REFRESH (.+?)(?: TO | \(|$)", head)
     return {"kind": "materialized" if engine == "MaterializedView" else engine,

@@ -8,8 +8,9 @@ from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from migrator.catalogs import Attributes, Catalog, Object, strip_outer
+from migrator.catalogs import Attributes, Catalog, Object, split_top, strip_outer
 from migrator.errors import StatementRefused
+from migrator.statements import tokens
 
 Query = Callable[[str], list[tuple[Any, ...]]]
 INVISIBLE = "(not visible to this user; grant it SHOW_ROUTINE, or on MariaDB SELECT on mysql.proc)"
@@ -218,7 +219,26 @@ def _explained(query: Query, dialect: str, text: str) -> str:
         query(f"EXPLAIN {'EXTENDED' if dialect == 'mariadb' else 'FORMAT=TRADITIONAL'} {text}")
     except StatementRefused as error:
         return f"(does not run: {error})"
-    return next((str(message) for _, code, message in query("SHOW WARNINGS") if code == 1003), "")
+    return _by_alias(next((str(message) for _, code, message in query("SHOW WARNINGS") if code == 1003), ""))
+
+
+def _by_alias(note: str) -> str:
+    """The query with each selected expression called by its alias behind FROM.
+
+    A view is kept with the expression where its author wrote `ORDER BY alias` (observed on MySQL 9.7), so both have to
+    become the same. A bare name is nothing but an alias there: columns are written out with their table.
+    """
+    depth, at = 0, len(note)
+    for token in tokens(note, "mysql"):
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if depth == 0 and token.text == "from":
+            at = token.offset
+            break
+    selected, rest = re.sub(r"^(/\*.*?\*/ )?select ", "", note[:at]), note[at:]
+    named = [item.rpartition(" AS ") for item in split_top(selected, "mysql")]
+    for expression, _, alias in sorted(named, key=lambda pair: -len(pair[0])):
+        rest = rest.replace(expression, alias) if expression else rest
+    return note[:at] + rest
 
 
 def quote(text: str) -> str:

@@ -24,7 +24,8 @@ INSERT INTO instances (id, client_id, agent_id, instance_type, region, az, curre
     ('i-3', 'acme', 'a-db', 't3.medium', 'us-east-1', 'us-east-1b', NULL, 0);
 
 INSERT INTO replica_instances
-    (id, agent_id, instance_id, replica_type, pool_id, status, is_active, sync_status, sync_latency_ms, hourly_cost,
+    (id, agent_id, instance_id, replica_type, pool_id, status, is_active, sync_status, sync_latency_ms,
+     hourly_cost,
      created_at, ready_at) VALUES
     ('r-ready', 'a-web', 'i-9', 'manual', 't3.medium.us-east-1b', 'ready', 1, 'synced', 12, 0.0125,
      '2026-03-10 09:00:00', '2026-03-10 09:05:00'),
@@ -32,7 +33,8 @@ INSERT INTO replica_instances
      '2026-03-10 09:10:00', NULL),
     ('r-inactive', 'a-web', 'i-7', 'manual', 't3.medium.us-east-1b', 'ready', 0, 'synced', 12, 0.0125,
      '2026-03-10 09:00:00', NULL),
-    ('r-launching', 'a-web', 'i-6', 'manual', 't3.medium.us-east-1b', 'launching', 1, 'initializing', NULL, NULL,
+    ('r-launching', 'a-web', 'i-6', 'manual', 't3.medium.us-east-1b', 'launching', 1, 'initializing', NULL,
+     NULL,
      '2026-03-10 09:00:00', NULL),
     ('r-terminated', 'a-web', 'i-5', 'manual', 't3.medium.us-east-1b', 'terminated', 1, 'synced', 12, 0.0125,
      '2026-03-09 09:00:00', NULL);
@@ -53,30 +55,39 @@ INSERT INTO pricing_snapshots_clean
     ('t3.medium.us-east-1b', 't3.medium', 'us-east-1', 'us-east-1b', 0.022, 0.04, '2026-03-10 11:00:00',
      '2026-03-10 11:00:00', '2026-03-10 11:04:59', 'interpolated', 0.60, 'interpolated');
 
--- At 12:20 the window of 24 hours is [2026-03-09 12:00, 2026-03-10 13:00): the first and the last are outside.
+-- At 12:20 the window of 24 hours is [2026-03-09 12:00, 2026-03-10 13:00): the first and the last are
+-- outside.
 INSERT INTO spot_interruption_events
-    (instance_id, agent_id, pool_id, signal_type, detected_at, response_action, replica_id, failover_completed,
+    (instance_id, agent_id, pool_id, signal_type, detected_at, response_action, replica_id,
+     failover_completed,
      failover_time_ms, success) VALUES
-    ('i-1', 'a-web', 't3.medium.us-east-1a', 'rebalance-recommendation', '2026-03-09 11:59:59', 'no-action', NULL, 0,
+    ('i-1', 'a-web', 't3.medium.us-east-1a', 'rebalance-recommendation', '2026-03-09 11:59:59', 'no-action',
+     NULL, 0,
      NULL, 1),
-    ('i-1', 'a-web', 't3.medium.us-east-1a', 'rebalance-recommendation', '2026-03-09 12:00:00', 'created-replica',
+    ('i-1', 'a-web', 't3.medium.us-east-1a', 'rebalance-recommendation', '2026-03-09 12:00:00',
+     'created-replica',
      'r-ready', 0, NULL, 1),
     ('i-1', 'a-web', 't3.medium.us-east-1a', 'termination-notice', '2026-03-10 08:00:00',
      'promoted-existing-replica', 'r-ready', 1, 4200, 1),
-    ('i-1', 'a-web', 't3.medium.us-east-1a', 'termination-notice', '2026-03-10 12:10:00', 'emergency-snapshot', NULL,
+    ('i-1', 'a-web', 't3.medium.us-east-1a', 'termination-notice', '2026-03-10 12:10:00',
+     'emergency-snapshot', NULL,
      0, NULL, 0),
-    ('i-1', 'a-web', 't3.medium.us-east-1a', 'termination-notice', '2026-03-10 13:00:00', 'no-action', NULL, 0, NULL,
+    ('i-1', 'a-web', 't3.medium.us-east-1a', 'termination-notice', '2026-03-10 13:00:00', 'no-action', NULL,
+     0, NULL,
      1),
     ('i-8', 'a-job', NULL, 'termination-notice', '2026-03-10 08:00:00', 'no-action', NULL, 0, NULL, 1);
 
 INSERT INTO instance_switches
-    (agent_id, old_instance_id, new_instance_id, switch_reason, switched_at, old_instance_price, new_instance_price,
+    (agent_id, old_instance_id, new_instance_id, switch_reason, switched_at, old_instance_price,
+     new_instance_price,
      ondemand_baseline, estimated_savings) VALUES
     ('a-web', 'i-1', 'i-2', 'termination-notice', '2026-03-10 08:00:05', 0.010, 0.020, 0.04, 0.0200),
     ('a-web', 'i-0', 'i-1', 'cheaper-pool', '2026-03-09 08:00:00', NULL, 0.012, 0.04, NULL);
 
--- Acme's 2026-03-10: baseline 20, actual 9, savings 11. Records just before and just after that day are not its own.
-INSERT INTO cost_records (client_id, agent_id, period_start, period_end, baseline_cost, actual_cost, savings) VALUES
+-- Acme's 2026-03-10: baseline 20, actual 9, savings 11. Records just before and just after that day are not
+-- its own.
+INSERT INTO cost_records (client_id, agent_id, period_start, period_end, baseline_cost, actual_cost,
+    savings) VALUES
     ('acme', 'a-web', '2026-03-09 12:00:00', '2026-03-09 13:00:00', 1.0000, 0.666667, 0.333333),
     ('acme', 'a-web', '2026-03-09 23:59:59', '2026-03-10 00:59:59', 2.0000, 1.333333, 0.666667),
     ('acme', 'a-web', '2026-03-10 00:00:00', '2026-03-10 01:00:00', 12.0000, 5.500000, 6.500000),

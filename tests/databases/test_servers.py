@@ -282,9 +282,7 @@ def test_job_can_be_watched_and_killed(entrypoint: Path) -> None:
         "w.split('@')[0]",
     ],
 )
-def test_shown_password_is_found_in_any_spelling(
-    entrypoint: Path, shown: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shown_password_is_found_in_any_spelling(entrypoint: Path, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search at the end of the session sees a leak, and names the test."""
     monkeypatch.setattr(job, "RUNS", [])
     monkeypatch.setattr(job, "SECRETS", set())

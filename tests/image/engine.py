@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,7 @@ UNPACKED = {SUITE: ("docker.io", "docker-cli", "docker-compose", "docker-buildx"
 INSTALLED = {"mmdebstrap": "mmdebstrap", "iptables": "iptables", "slirp4netns": "slirp4netns"}  # program: package
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PREFIX = "migrate-docker-"
+ENOUGH_MEMORY = 8 << 30  # then images and containers live in memory: no write to the disk, nothing to delete at the end
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -202,14 +204,21 @@ def start_dockerd(tree: Path, directory: Path, group: int) -> subprocess.Popen[b
         "--exec-opt=native.cgroupdriver=cgroupfs", "--userland-proxy=false",
     ]  # fmt: skip
     namespaces = ["unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]
-    script = 'mount --bind "$1" /etc/resolv.conf; shift; exec "$@"'
+    prepare = f"mount --bind {directory}/resolv.conf /etc/resolv.conf"
+    if memory_available() >= ENOUGH_MEMORY:
+        prepare += f" && mkdir {directory}/data && mount -t tmpfs -o mode=711 tmpfs {directory}/data"
     with (directory / "dockerd.log").open("wb") as log:
         return subprocess.Popen(
-            ["setpriv", "--pdeathsig=KILL", *namespaces, "sh", "-ec", script, "sh", f"{directory}/resolv.conf",
+            ["setpriv", "--pdeathsig=KILL", *namespaces, "sh", "-ec", f'{prepare}; exec "$@"', "sh",
              "tini-static", "--", *dockerd],
             env={"PATH": f"{tree}/usr/bin:{tree}/usr/sbin:{SYSTEM_PATH}"},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
+
+
+def memory_available() -> int:
+    """Bytes that can be used without swapping."""
+    return int(re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 1024
 
 
 def start_network(pid: int) -> subprocess.Popen[bytes]:
@@ -262,8 +271,9 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         guard(Path(arguments[1]), int(arguments[2]), int(arguments[3]))
         return 0
-    with docker_engine() as environ:
-        return subprocess.run(arguments, env=environ).returncode
+    private = arguments[:1] == ["--private"]
+    with private_engine() if private else docker_engine() as environ:
+        return subprocess.run(arguments[private:], env=environ).returncode
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def main() -> int:
     parser.epilog = "A command to run with them stands after --."
     words, command = _split_at_dashes(sys.argv[1:])
     options = parser.parse_args(words)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job ignores it
+        signal.signal(stop, lambda number, _: sys.exit(128 + number))
     with (
         ClickHouseServer(password="migrate") as clickhouse,
         ENGINES[options.engine](password="migrate") as mysql,
@@ -39,7 +40,4 @@ def _split_at_dashes(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

@@ -61,7 +61,7 @@ class Engine:
         ]
 
     def scripts(self, *names: str) -> str:
-        """The SQL that MariaDB ships to fill a new data directory; its files begin with mysql_ or mariadb_."""
+        """The SQL that MariaDB ships to fill a new data directory, in files named mysql_* or mariadb_*."""
         return "".join(next(self.share.glob(f"m*_{name}.sql")).read_text() for name in names)
 
     @property
@@ -106,7 +106,7 @@ def fetch(name: str) -> Engine:
 
 
 def unpack(tree: Path, suite: str, packages: Sequence[str], *, with_dependencies: bool = False) -> None:
-    """Add Debian packages of `suite`, and perhaps all they depend on down to libc, to the directory `tree`."""
+    """Add Debian packages of `suite`, and perhaps all they depend on down to libc, to the folder `tree`."""
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         for folder in ("lists/partial", "archives/partial", "parts"):

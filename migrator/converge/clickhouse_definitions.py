@@ -1,0 +1,154 @@
+"""Definitions of ClickHouse objects, read into the same form in which the live catalog is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from migrator.catalogs import Catalog, Object, split_top, strip_outer
+from migrator.catalogs import clickhouse as catalogs
+from migrator.catalogs.clickhouse import Query, quote
+from migrator.errors import MigrateError, StepFailed
+from migrator.statements import Statement, split, tokens
+
+NAME = r"(?:`[^`]+`|\w+)"
+HEAD = re.compile(rf"(CREATE|ALTER) (DATABASE|TABLE|VIEW|MATERIALIZED VIEW) ({NAME}(?:\.{NAME})?) ?(.*)", re.DOTALL)
+INDEX = re.compile(rf"INDEX ({NAME}) (.+) TYPE (.+?)(?: GRANULARITY (\d+))?", re.DOTALL)
+PROJECTION = re.compile(rf"PROJECTION ({NAME}) (\(.+\))", re.DOTALL)
+COLUMN_CLAUSES = {"DEFAULT", "MATERIALIZED", "ALIAS", "EPHEMERAL", "COMMENT", "CODEC", "STATISTICS", "TTL", "COLLATE",
+                  "SETTINGS", "FIRST", "AFTER"}
+NOT_COMPARED = {"STATISTICS", "TTL", "COLLATE", "SETTINGS"}  # the catalog does not tell them, so nobody could verify them
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """What must exist. `texts` holds each object's declaration: a whole CREATE, or what follows ADD COLUMN or ADD."""
+
+    databases: dict[str, str] = field(default_factory=dict)
+    catalog: Catalog = field(default_factory=dict)
+    texts: dict[Object, str] = field(default_factory=dict)
+    obsolete: set[Object] = field(default_factory=set)
+
+    def parts(self, kind: str, table: str) -> list[Object]:
+        """A table's columns, indexes or projections, in their order."""
+        return [item for item in self.catalog if item.kind == kind and item.table == table]
+
+
+def read_definitions(query: Query, text: str) -> Definitions:
+    """Read definitions; the server itself formats them first. Raises StepFailed, naming the statement.
+
+    The grammar: CREATE DATABASE, CREATE TABLE, CREATE [MATERIALIZED] VIEW; ALTER TABLE … ADD COLUMN or ADD INDEX for
+    what is added to another owner's table, and ALTER TABLE … DROP INDEX for an index that must be gone.
+    """
+    statements = split(text, "clickhouse")
+    definitions = Definitions()
+    rows = query("SELECT " + ", ".join(f"formatQuerySingleLineOrNull({quote(s.text)})" for s in statements) or "NULL")
+    for statement, sql in zip(statements, rows[0], strict=True):
+        try:
+            _read(definitions, sql or _refused(query, statement))
+        except (ValueError, MigrateError) as error:
+            first = " ".join(statement.text.split())[:60]
+            raise StepFailed(f"definition at line {statement.line} ({first}…) cannot be read: {error}") from None
+    return definitions
+
+
+def _refused(query: Query, statement: Statement) -> str:
+    return str(query(f"SELECT formatQuerySingleLine({quote(statement.text)})")[0][0])  # raises, saying where and why
+
+
+def _read(definitions: Definitions, sql: str) -> None:
+    head = HEAD.fullmatch(sql)
+    if not head:
+        raise ValueError("only CREATE DATABASE, TABLE, VIEW, MATERIALIZED VIEW and ALTER TABLE … ADD are definitions")
+    verb, kind, name, rest = head.groups()
+    table = name.replace("`", "")
+    if kind == "DATABASE":
+        definitions.databases[table] = sql
+    elif "." not in name:
+        raise ValueError(f"{name} lacks its database name")
+    elif verb == "ALTER":
+        _additions(definitions, table, rest)
+    elif kind == "TABLE":
+        inside, tail = _brackets(rest)
+        definitions.texts[Object("table", table)] = sql
+        definitions.catalog[Object("table", table)] = _table(tail)
+        for element in split_top(inside, "clickhouse"):
+            _element(definitions, table, element)
+    else:
+        definitions.texts[Object("view", table)] = sql
+        definitions.catalog[Object("view", table)] = catalogs.view(
+            "MaterializedView" if kind == "MATERIALIZED VIEW" else "View", sql, catalogs.AS_SELECT.split(sql, maxsplit=1)[-1])
+
+
+def _additions(definitions: Definitions, table: str, actions: str) -> None:
+    for action in map(strip_outer, split_top(actions, "clickhouse")):
+        if dropped := re.fullmatch(rf"DROP INDEX (?:IF EXISTS )?({NAME})", action):
+            definitions.obsolete.add(Object("index", table, dropped[1].strip("`")))
+        elif action.startswith("ADD "):
+            _element(definitions, table, action.removeprefix("ADD ").removeprefix("COLUMN "))
+        else:
+            raise ValueError(f"{action[:40]}: a definition may only ADD, or DROP INDEX")
+
+
+def _element(definitions: Definitions, table: str, element: str) -> None:
+    """One column, index or projection, as it is declared between the brackets of CREATE TABLE or after ADD."""
+    if index := INDEX.fullmatch(element):
+        item = Object("index", table, index[1].strip("`"))
+        definitions.catalog[item] = catalogs.index(index[3], index[2], index[4] or "1")
+    elif projection := PROJECTION.fullmatch(element):
+        item = Object("projection", table, projection[1].strip("`"))
+        definitions.catalog[item] = {"query": strip_outer(projection[2])}
+    elif column := re.fullmatch(r"`([^`]+)` (.+)", element, re.DOTALL):
+        item = Object("column", table, column[1])
+        clauses = _clauses(column[2], COLUMN_CLAUSES)
+        if unknown := clauses.keys() & NOT_COMPARED:
+            raise ValueError(f"column {column[1]}: {', '.join(unknown)} is not supported here")
+        default = next((f"{word} {clauses[word]}" for word in ("DEFAULT", "MATERIALIZED", "ALIAS", "EPHEMERAL")
+                        if word in clauses), "")
+        codec = "CODEC" + clauses["CODEC"] if "CODEC" in clauses else ""
+        definitions.catalog[item] = catalogs.column(clauses[""], default, codec)
+    else:
+        raise ValueError(f"{element[:40]}: only columns, indexes and projections are supported here")
+    definitions.texts[item] = element
+
+
+def _table(tail: str) -> dict[str, str]:
+    clauses = catalogs.read_clauses(tail.removeprefix("ENGINE = "))
+    partition, order, primary = (_key(clauses.get(clause, "")) for clause in ("PARTITION BY", "ORDER BY", "PRIMARY KEY"))
+    return dict(catalogs.table(clauses[""], partition, order, primary or order, clauses.get("TTL", ""),
+                               clauses.get("SETTINGS", "")))
+
+
+def _key(expression: str) -> str:
+    return "" if expression == "tuple()" else expression
+
+
+def _brackets(text: str) -> tuple[str, str]:
+    """What stands inside the first pair of brackets, and behind it."""
+    depth = 0
+    for token in tokens(text, "clickhouse"):
+        depth += _depth(token.kind, token.text)
+        if depth == 0:
+            return text[1:token.offset], text[token.offset + 1:].strip()
+    raise ValueError("the columns are missing")
+
+
+def _clauses(text: str, words: Iterable[str]) -> dict[str, str]:
+    """The text cut at the words that stand outside of brackets: what is before the first under the empty key."""
+    found, depth, start, last = {}, 0, 0, ""
+    for token in tokens(text, "clickhouse"):
+        depth += _depth(token.kind, token.text)
+        if depth == 0 and token.kind == "word" and token.text in words:
+            found[last] = text[start:token.offset].strip()
+            start, last = token.offset + len(token.text), token.text
+    return {**found, last: text[start:].strip()}
+
+
+def _depth(kind: str, text: str) -> int:
+    return (text in "([{") - (text in ")]}") if kind == "punct" else 0
+
+
+def sql_name(name: str) -> str:
+    """A name, or a `database.table`, quoted where it has to be."""
+    return ".".join(part if re.fullmatch(r"[A-Za-z_]\w*", part) else f"`{part}`" for part in name.split(".", 1))

@@ -1,0 +1,213 @@
+"""Convergence of MySQL and MariaDB: what differs between definitions and live catalog becomes DDL that both accept.
+
+Each statement leaves a state in which the next run finds what is still to do: nothing is remembered but the catalog.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Protocol
+
+from migrator.catalogs import EXTRA, MISSING, Attributes, Catalog, Object, differences, mysql as catalogs
+from migrator.catalogs.mysql import ForeignKey, quote
+from migrator.converge import Change
+from migrator.converge.mysql_definitions import Definition, name_of, parse
+from migrator.converge.mysql_refusals import refusals
+from migrator.errors import StatementRefused, VerificationFailed, WouldLoseData
+
+INSTANT, ONLINE, COPY = ", ALGORITHM=INSTANT", ", ALGORITHM=INPLACE, LOCK=NONE", ""
+RUNGS = (INSTANT, ONLINE, COPY)
+# Not in this way: 1845, 1846. 4092 is MySQL's limit of columns that were added instantly to one table.
+NOT_THIS_WAY = re.compile(r"\((1845|1846|4092)\)$")
+ROUNDS = 3  # one does it, unless a server changes more than it was told to
+
+
+class Reader(Protocol):
+    """What looking needs: a session, or the connected database itself."""
+
+    dialect: str
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]: ...
+    def catalog(self, tables: Sequence[str]) -> Catalog: ...
+    def same_queries(self, expected: Mapping[Object, Attributes], live: Catalog) -> Catalog: ...
+
+
+def changes(database: Reader, definitions: str) -> list[Change]:
+    """What `converge` would do now, in order; reads only. Raises WouldLoseData where it would refuse to begin."""
+    comparison = Comparison(database, parse(definitions))
+    if reasons := list(refusals(comparison)):
+        raise WouldLoseData("; ".join(reasons))
+    return comparison.changes()
+
+
+def converge(session: Any, definitions: str) -> None:
+    """Bring every object to its definition, keeping every row; where nothing differs, nothing is sent.
+
+    Raises WouldLoseData before the first statement, naming all that a person has to decide. Stopped anywhere, even by
+    kill -9, it goes on from there when it is called again.
+    """
+    for _ in range(ROUNDS):
+        pending = changes(session, definitions)
+        if not pending:
+            return
+        for change in pending:
+            _send(session, change.sql)
+    raise VerificationFailed(f"convergence does not end: {'; '.join(change.reason for change in pending)}")
+
+
+def _send(session: Any, sql: str) -> None:
+    """An ALTER as much online as this server can: instantly, else in place, else by the copy that was announced."""
+    first = next(suffix for suffix in RUNGS if sql.endswith(suffix))
+    for suffix in RUNGS[RUNGS.index(first):]:
+        try:
+            session.execute(sql.removesuffix(first) + suffix)
+            return
+        except StatementRefused as error:
+            if suffix == COPY or not NOT_THIS_WAY.search(str(error)):
+                raise
+
+
+class Comparison:
+    """Definitions against the live catalog, and the statements that close each difference."""
+
+    def __init__(self, database: Reader, definitions: list[Definition]):
+        self.query, self.dialect, self.definitions = database.query, database.dialect, definitions
+        [(mode,)] = self.query("SELECT @@sql_mode")
+        live = database.catalog([])
+        self.wanted: dict[Object, Attributes] = {}
+        for item, stated in ((item, stated) for made in definitions for item, stated in made.objects.items()):
+            own = {"sql mode": ",".join(sorted(mode.split(",")))} if item.kind == "procedure" else {}
+            self.wanted[item] = {**live.get(item, {}), **stated, **own}  # what is not stated may be as it is
+        self.live = database.same_queries(self.wanted, live)
+        self.keys = list(catalogs.foreign_keys(self.query))
+        self.missing: set[Object] = set()
+        self.extra: list[Object] = []
+        self.reasons: dict[Object, str] = {}
+        for kind, item, expected, actual in differences(self.wanted, self.live, {}):
+            if kind == EXTRA:
+                self.extra.append(item)
+                continue
+            self.missing |= {item} if kind == MISSING else set()
+            reason = f"{item} is missing" if kind == MISSING else f"{item}: {actual}, should be {expected}"
+            self.reasons[item] = ", ".join(filter(None, (self.reasons.get(item), reason)))
+
+    def differs(self, item: Object, *attributes: str) -> bool:
+        """Whether something that is there differs in one of these attributes."""
+        there, wanted = self.live.get(item, {}), self.wanted.get(item, {})
+        return bool(there and wanted) and any(there.get(name, "") != wanted.get(name, "") for name in attributes)
+
+    def of(self, definition: Definition, kind: str) -> list[Object]:
+        """The objects of this kind that the definition wants and that are not there, or not so."""
+        return [item for item in definition.objects if item.kind == kind and item in self.reasons]
+
+    def exists(self, definition: Definition) -> bool:
+        return definition.kind != "table" or Object("table", definition.name) not in self.missing
+
+    def in_the_way(self, key: ForeignKey) -> bool:
+        """Whether a live foreign key has to go before its columns can change, or because its own rules do."""
+        columns = [Object("column", key.table, name) for name in key.columns]
+        columns += [Object("column", key.parent, name) for name in key.parent_columns]
+        return self.differs(key.item, "on delete", "on update") or any(
+            self.differs(column, "type", "collation") for column in columns)
+
+    def new_keys(self, definition: Definition) -> list[ForeignKey]:
+        """The definition's foreign keys that an ALTER has to add, those that are dropped for a while included."""
+        dropped = {key.item for key in self.keys if self.in_the_way(key)}
+        return [key for key in definition.keys if key.item in self.missing | dropped]
+
+    def changes(self) -> list[Change]:
+        """In an order in which each statement finds what it needs."""
+        found: list[Change] = []
+        for table, group in groupby(filter(self.in_the_way, self.keys), key=lambda key: key.table):
+            keys = list(group)
+            found.append(self._alter(table, [f"DROP FOREIGN KEY {name_of(key.name)}" for key in keys], ONLINE, [
+                self.reasons.get(key.item, f"{key.item} is in the way of a change, and comes back") for key in keys]))
+        tables = [definition for definition in self.definitions if definition.kind in ("table", "additions")]
+        for definition in tables:
+            if self.exists(definition):
+                found += [*self._columns(definition), *self._indexes(definition)]
+            else:
+                found.append(Change(definition.sql, self.reasons[Object("table", definition.name)]))
+        for definition in tables:
+            if keys := self.new_keys(definition):
+                found.append(self._alter(
+                    definition.name, [f"ADD {definition.clauses[key.item]}" for key in keys], COPY,
+                    [self.reasons.get(key.item, f"{key.item} comes back") for key in keys]))
+        return [*found, *self._programs()]
+
+    def _columns(self, definition: Definition) -> Iterator[Change]:
+        """At most two statements, so that a table is copied once: what may have to copy it, and what never has to."""
+        table, columns = Object("table", definition.name), self.of(definition, "column")
+        heavy = [item for item in columns if self.differs(item, "type", "null", "collation", "extra", "generated")]
+        light = [item for item in columns if item not in heavy]
+        options = {"engine": "ENGINE={}", "collation": "DEFAULT CHARACTER SET {0} COLLATE {1}", "comment": "COMMENT={}"}
+        clauses = [f"MODIFY COLUMN {definition.clauses[item]}" for item in heavy]
+        for option, clause in options.items():
+            if self.differs(table, option):
+                text = self.wanted[table][option]
+                clauses.append(clause.format(text.split("_")[0], text) if option == "collation" else
+                               clause.format(quote(text) if option == "comment" else text))
+        if clauses:
+            copies = heavy or self.differs(table, "engine")
+            yield self._alter(table.table, clauses, ONLINE,
+                              [self.reasons[item] for item in (table, *heavy) if item in self.reasons], bool(copies))
+        if light:
+            yield self._alter(table.table, [
+                f"{'ADD' if item in self.missing else 'MODIFY'} COLUMN {definition.clauses[item]}" for item in light],
+                INSTANT, [self.reasons[item] for item in light])
+
+    def _indexes(self, definition: Definition) -> Iterator[Change]:
+        """One statement: an index under another name is renamed, not built again; what it makes needless is dropped."""
+        spare = [item for item in self.extra if item.kind == "index" and item.table == definition.name]
+        clauses, reasons = [], []
+        for item in self.of(definition, "index"):
+            twin = next((other for other in spare if self.live[other] == self.wanted[item]), None)
+            if twin and item in self.missing:
+                spare.remove(twin)
+                clauses.append(f"RENAME INDEX {name_of(twin.name)} TO {name_of(item.name)}")
+            else:
+                clauses += [f"DROP INDEX {name_of(item.name)}"] * (item not in self.missing)
+                clauses.append(f"ADD {definition.clauses[item]}")
+            reasons.append(self.reasons[item] + (f", its name is {twin.name}" if twin else ""))
+        for item in filter(self._is_needless, spare):
+            clauses.append(f"DROP INDEX {name_of(item.name)}")
+            reasons.append(f"{item} repeats another")
+        if clauses:
+            yield self._alter(definition.name, clauses, ONLINE, reasons)
+
+    def _is_needless(self, extra: Object) -> bool:
+        """The same as a defined index; or made by the server for a foreign key, and a defined one begins with it."""
+        found = self.live[extra]
+        automatic = {key.name for key in self.keys} | {found["columns"].split(", ")[0]}
+        return any(item.kind == "index" and item.table == extra.table and (
+            wanted == found or (extra.name in automatic and found["unique"] == "no"
+                                and f"{wanted['columns']}, ".startswith(f"{found['columns']}, ")))
+            for item, wanted in self.wanted.items())
+
+    def _programs(self) -> Iterator[Change]:
+        for definition in self.definitions:
+            item = Object(definition.kind, definition.name)
+            if item not in self.reasons or item.kind == "table":
+                continue
+            if item.kind == "view":
+                yield Change(f"CREATE OR REPLACE{definition.sql[len('CREATE'):]}", self.reasons[item])
+                continue
+            if item not in self.missing:
+                yield Change(f"DROP PROCEDURE IF EXISTS {name_of(item.table)}", self.reasons[item])
+            yield Change(definition.sql, self.reasons[item])
+
+    def _alter(self, table: str, clauses: Iterable[str], rung: str, reasons: Iterable[str], copies: bool = False
+               ) -> Change:
+        size = self._sizes.get(table, (0, 0)) if copies or rung == COPY else (0, 0)
+        return Change(f"ALTER TABLE {name_of(table)} {', '.join(clauses)}{rung}", "; ".join(reasons), *size)
+
+    @cached_property
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        if self.dialect == "mysql":
+            self.query("SET SESSION information_schema_stats_expiry = 0")  # else they may be a day old
+        return {table: (int(rows or 0), int(size or 0)) for table, rows, size in self.query(
+            "SELECT table_name, table_rows, data_length + index_length FROM information_schema.tables"
+            " WHERE table_schema = DATABASE()")}
