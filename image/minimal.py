@@ -110,12 +110,15 @@ def unused_in_stdlib(directory: str, names: list[str]) -> set[str]:
 
 
 def shared_libraries(target: Path) -> set[Path]:
-    """Every library that an executable or extension module under `target` is linked to, the ELF loader included."""
+    """Every library that an executable or extension module under `target` needs, the ELF loader included."""
     listing = subprocess.run(["ldd", *elf_files(target)], capture_output=True, text=True, check=True).stdout
     if "not found" in listing:
         raise SystemExit(f"a shared library is missing:\n{listing}")
     words = (word for line in listing.splitlines() if line.startswith("\t") for word in line.split())
-    return {Path(word) for word in words if word.startswith("/") and not word.startswith(str(target))}
+    found = {Path(word) for word in words if word.startswith("/") and not word.startswith(str(target))}
+    libc = next(path for path in found if path.name.startswith("libc.so"))
+    # No program names it, but libc loads it when a thread is ended: without it Python crashes at exit (seen: 139).
+    return found | {libc.with_name("libgcc_s.so.1")}
 
 
 def elf_files(directory: Path) -> list[Path]:

@@ -42,15 +42,16 @@ class DryRun:
             changes = run.call("plan")
         except StepFailed as error:
             return self._problem(step, str(error))
-        for number, change in enumerate(changes or (), 1):
+        if changes is None:
+            self._log.warning("statement", step=step.stem, target=step.target,
+                              would="unknown: this step has no plan function")
+            return None
+        for number, change in enumerate(changes, 1):
             sql, fields = (change, {}) if isinstance(change, str) else (
                 change.sql, {"why": change.reason, "rows": change.rows, "bytes": change.bytes})
             self._log.info("statement", step=step.stem, target=step.target, n=number, of=len(changes), would=sql,
                            **fields)
             self._track(step.target, classify(sql, step.target))
-        if changes is None:
-            self._log.warning("statement", step=step.stem, target=step.target,
-                              would="unknown: this step has no plan function")
         return None
 
     def _problem(self, step: Step, text: str) -> None:

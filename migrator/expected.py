@@ -17,12 +17,12 @@ REMEDY = "run `migrate snapshot` against empty servers and commit the file, or s
 
 @dataclass(frozen=True)
 class Expected:
-    """What one target must hold after the step `through`, and the stems of the steps that made each object so.
+    """What one target must hold after the step of number `through`, and the stems of the steps that made each object so.
 
     `shared` are tables that the application owns: of those only the listed objects are required.
     """
 
-    through: str
+    through: int
     objects: Mapping[Object, Attributes]
     owners: Mapping[Object, tuple[str, ...]]
     shared: Mapping[str, object]
@@ -32,9 +32,13 @@ class Expected:
         return tuple({item.table for item in self.objects})
 
     def of(self, steps: Iterable[Step]) -> Expected:
-        """The part that these steps own: what may be required while others are pending, or gone from this image."""
+        """The part that these steps own: what may be required while others are pending, or gone from this image.
+
+        What another step changes later is only required to exist. `owners` stays whole, for what exists already.
+        """
         stems = {step.stem for step in steps}
-        objects = {item: attributes for item, attributes in self.objects.items() if self.owners[item][0] in stems}
+        objects = {item: attributes if stems.issuperset(self.owners[item]) else {}
+                   for item, attributes in self.objects.items() if self.owners[item][0] in stems}
         return Expected(self.through, objects, self.owners, self.shared)
 
 
@@ -64,13 +68,13 @@ def _parse(document: Mapping[str, Any]) -> Expected:
         objects[item] = {str(key): str(value) for key, value in entry.get("is", {}).items()}
         owners[item] = tuple(str(step) for step in entry["steps"])
         owners[item][0]  # an object without an owner could never be restored
-    return Expected(str(document["through"]), objects, owners, dict.fromkeys(document["shared"]))
+    return Expected(int(document["through"].split("_")[0]), objects, owners, dict.fromkeys(document["shared"]))
 
 
 def unverified(expected: Mapping[str, Expected], steps: Sequence[Step]) -> list[str]:
     """Steps newer than the expected schema of their target: a user's own, for which nothing is promised."""
     return [step.stem for step in steps if step.target in expected
-            and step.version > int(expected[step.target].through.split("_")[0])]
+            and step.version > expected[step.target].through]
 
 
 class Recorder:
@@ -80,6 +84,7 @@ class Recorder:
         self._before, self._last = before, before
         self._owners: dict[Object, tuple[str, ...]] = {}
         self._shared: dict[str, tuple[str, ...]] = {}
+        self._declared: dict[str, str] = {}  # a shared table: the stem of the step that says so
         self._through = ""
 
     def after(self, step: Step, catalog: Catalog) -> None:
@@ -91,7 +96,7 @@ class Recorder:
             elif self._last[item] != attributes:
                 self._owners[item] = (*self._owners.get(item, ()), step.stem)
         self._last, self._through = catalog, step.stem
-        self._declared = {**getattr(self, "_declared", {}), **dict.fromkeys(step.shared, step.stem)}
+        self._declared |= dict.fromkeys(step.shared, step.stem)
 
     def document(self) -> str:
         """The file's text: one object a line, sorted, so that the difference in a review is the schema change."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from migrator import snapshot
+from migrator.catalogs import DATA, EXTRA, Finding
 from migrator.databases import Clock, Database, Identity, connect
-from migrator.catalogs import Finding
 from migrator.errors import (Disagreement, LostConnection, MigrateError, StatementRefused, StepFailed, StillPending,
                              Stopped, VerificationFailed)
 from migrator.expected import Expected, load_expected, unverified
@@ -162,7 +162,7 @@ class Job:
         self.report.failed = ""
         after = self.findings(plan, self.steps)
         for finding in before:
-            if finding.object not in {left.object for left in after}:
+            if finding.kind != DATA and finding.object not in {left.object for left in after}:
                 self.report.repaired.append(finding.object)
                 self.log.warning("repaired", object=finding.object, was=finding.actual, step=finding.step)
         return after
@@ -182,7 +182,8 @@ class Job:
         problems = check_all(plan.pending, self.runs, self.databases, self.log)
         if problems:
             raise StepFailed(f"{len(problems)} statement(s) would be refused: {problems[0]}")
-        findings = self.findings(plan, plan.applied)
+        findings = [finding for finding in self.findings(plan, plan.applied)
+                    if finding.kind != EXTRA or not plan.pending]  # a pending step may be about to drop it
         repairs = restorable(findings, self.steps, "none" if plan.ahead else self.settings.repair)
         if findings and not repairs:
             self.report.find(self.log, findings)

@@ -24,6 +24,8 @@ class RunLock:
         """Wait for the lock; False when, while waiting, another run did all there was to do. Raises Locked."""
         clock = Clock(self._timeout)
         for database in self._databases:
+            if database in self._held:
+                continue
             said = 0.0
             while owner := database.try_lock():
                 if clock.left <= 0:

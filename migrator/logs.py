@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -14,8 +16,9 @@ from urllib.parse import quote, quote_plus
 from pythonjsonlogger.json import JsonFormatter
 
 MAX_TEXT = 4096  # characters of one value: a server's message is untrusted input
-# Values from a closed vocabulary stay as they are, even where a password happens to be "mysql".
-PLAIN = {"time", "level", "event", "run", "step", "target", "outcome", "version", "exit_code", "unit"}
+# Values from a closed vocabulary and names of step files stay as they are, even where a password happens to be "mysql".
+PLAIN = {"event", "run", "step", "steps", "target", "targets", "dialect", "command", "outcome", "version", "unit",
+         "applied", "pending", "failed", "unverified", "ahead"}
 
 
 def redactions(secrets: Iterable[str]) -> tuple[str, ...]:
@@ -31,8 +34,9 @@ def redactions(secrets: Iterable[str]) -> tuple[str, ...]:
 class Log:
     """Writes events. `fields` are JSON values; a long text is cut, a secret in it becomes ***."""
 
-    def __init__(self, logger: logging.Logger, run: str, secrets: Iterable[str] = ()):
-        self._logger, self.run, self._forms = logger, run, redactions(secrets)
+    def __init__(self, logger: logging.Logger, level: int, run: str, secrets: Iterable[str] = ()):
+        self._logger, self._level, self.run, self._forms = logger, level, run, redactions(secrets)
+        self._writing = threading.RLock()
 
     def debug(self, event: str, **fields: Any) -> None:
         self.write(logging.DEBUG, event, fields)
@@ -48,14 +52,17 @@ class Log:
 
     def write(self, level: int, event: str, fields: Mapping[str, Any]) -> None:
         """One line, whatever the values hold."""
-        if self._logger.isEnabledFor(level):
-            clean = {key: value if key in PLAIN else self.clean(value) for key, value in fields.items()}
-            self._logger.log(level, event, extra={"fields": {"event": event, "run": self.run, **clean}})
+        with self._writing:
+            if level >= self._level:
+                clean = {key: value if key in PLAIN else self.clean(value) for key, value in fields.items()}
+                self._logger.log(level, event, extra={"fields": {"event": event, "run": self.run, **clean}})
 
     def report(self, level: int, fields: Mapping[str, Any]) -> None:
-        """The last line, at whatever level the log is; on a failure it is an error."""
-        self._logger.setLevel(logging.DEBUG)
-        self.write(level, "report", fields)
+        """The last line, at whatever level the log is: a thread that still waits for a database is not heard any more."""
+        with self._writing:
+            self._level = logging.DEBUG
+            self.write(level, "report", fields)
+            self._logger.disabled = True
 
     def clean(self, value: Any) -> Any:
         """The value with secrets taken out and texts cut to MAX_TEXT."""
@@ -67,7 +74,9 @@ class Log:
             return {str(key): self.clean(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.clean(item) for item in value]
-        return round(value, 3) if isinstance(value, float) else value
+        if isinstance(value, float):
+            return round(value, 3) if math.isfinite(value) else str(value)  # JSON has no word for the others
+        return value
 
 
 class _Json(JsonFormatter):
@@ -93,7 +102,8 @@ def _time(record: logging.LogRecord) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, str) and value.isprintable() and " " not in value and value:
         return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if text.isprintable() else json.dumps(value, default=str)
 
 
 def open_log(log_format: str, level: str, run: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> Log:
@@ -104,6 +114,6 @@ def open_log(log_format: str, level: str, run: str, secrets: Iterable[str] = (),
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Text() if text else _Json(json_ensure_ascii=False, json_default=str))
-    logger = logging.Logger("migrate", level.upper())  # our own, unregistered: drivers log nothing through it
+    logger = logging.Logger("migrate")  # our own, unregistered: drivers log nothing through it
     logger.addHandler(handler)
-    return Log(logger, run, secrets)
+    return Log(logger, logging.getLevelNamesMapping()[level.upper()], run, secrets)

@@ -43,33 +43,31 @@ def make_plan(steps: Sequence[Step], ledger: Sequence[Applied], newest: int) -> 
     `newest` is the highest number among all step files of the image, of whatever target: a ledger row above it was
     written by a newer image. An adopted row (`checksum` empty) makes its step pending and says nothing else.
     """
-    rows = {row.version: row for row in ledger if row.checksum}
-    by_version = {step.version: step for step in steps}
-    ahead = tuple(row for row in rows.values() if row.version > newest)
-    last = {target: max((row.version for row in rows.values() if row.target == target and row.version <= newest),
-                        default=-1) for target in ("clickhouse", "mysql")}
-    states = [_state(by_version.get(version), rows.get(version), last, newest)
-              for version in sorted(by_version.keys() | rows.keys())]
-    pending = () if ahead else tuple(step for step in steps if step.version not in rows)
-    return Plan(tuple(states), pending, tuple(s for s in steps if s.version in rows), ahead)
+    rows = [row for row in ledger if row.checksum]
+    targets = {step.version: step.target for step in steps}
+    done = {row.version: row for row in rows if targets.get(row.version) == row.target}
+    unknown = [row for row in rows if targets.get(row.version) != row.target]
+    ahead = tuple(row for row in unknown if row.version > newest)
+    last = {row.target: row.version for row in sorted(rows, key=lambda row: row.version)}
+    states = [_state(step, done.get(step.version), last.get(step.target, -1)) for step in steps]
+    states += [State(row.version, row.name, row.target, AHEAD) if row in ahead else
+               State(row.version, row.name, row.target, MISSING,
+                     "it is in the ledger, but its file is gone: restore the file as it was") for row in unknown]
+    pending = () if ahead else tuple(step for step in steps if step.version not in done)
+    return Plan(tuple(sorted(states, key=lambda state: state.version)), pending,
+                tuple(step for step in steps if step.version in done), ahead)
 
 
-def _state(step: Step | None, row: Applied | None, last: dict[str, int], newest: int) -> State:
-    if step is None:
-        assert row is not None
-        if row.version > newest:
-            return State(row.version, row.name, row.target, AHEAD)
-        return State(row.version, row.name, row.target, MISSING,
-                     "it is in the ledger, but its file is gone: restore the file as it was")
+def _state(step: Step, row: Applied | None, last: int) -> State:
+    """The state of a step by its row in the ledger; `last` is the newest step that was applied to its target."""
+    state, remedy = APPLIED, ""
     if row is None:
-        late = step.version < last[step.target]
-        return State(step.version, step.stem, step.target, OUT_OF_ORDER if late else PENDING,
-                     f"step {last[step.target]:04} of {step.target} is already applied: give this one a number"
-                     " above the newest" if late else "")
-    if row.target != step.target:
-        return State(step.version, step.stem, step.target, CHANGED, f"it was applied to {row.target}")
-    if row.checksum != step.checksum:
-        return State(step.version, step.stem, step.target, CHANGED,
-                     f"it was edited after it was applied (ledger {row.checksum[:12]}, file {step.checksum[:12]}):"
-                     " restore the file, and put the change into a new step")
-    return State(step.version, step.stem, step.target, APPLIED)
+        state = PENDING
+        if step.version < last:
+            state, remedy = OUT_OF_ORDER, (f"step {last:04} of {step.target} is already applied: give this one a"
+                                           " number above the newest")
+    elif row.checksum != step.checksum:
+        state, remedy = CHANGED, (
+            f"it was edited after it was applied (ledger {row.checksum[:12]}, file {step.checksum[:12]}):"
+            " restore the file, and put the change into a new step")
+    return State(step.version, step.stem, step.target, state, remedy)

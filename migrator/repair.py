@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from migrator.catalogs import MISSING, Finding
+from migrator.catalogs import DATA, MISSING, Finding
 from migrator.steps import Step
 
 
@@ -15,9 +15,8 @@ def restorable(findings: Sequence[Finding], steps: Sequence[Step], mode: str) ->
     and what is different was somebody's deliberate change, so a person looks first, and then nothing is touched.
     `all`: every step that owns something found.
     """
-    if mode == "none" or not findings:
+    schema = [finding for finding in findings if finding.kind != DATA]
+    if mode == "none" or (mode == "missing" and any(found.kind != MISSING or found.relation for found in schema)):
         return []
-    if mode == "missing" and any(finding.kind != MISSING or finding.relation for finding in findings):
-        return []
-    owners = {stem for finding in findings for stem in finding.step.split(",")}
+    owners = {stem for finding in schema for stem in finding.step.split(",")}
     return [step for step in steps if step.stem in owners]

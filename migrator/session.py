@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from typing import Any
 
 from migrator.converge import Change
@@ -90,17 +92,22 @@ class Run:
         function = self._functions.get(name)
         return function if callable(function) else None
 
-    def call(self, name: str) -> Any:
-        """Call a function of a Python step; what it raises becomes StepFailed, naming the line. None if it has none."""
+    def call(self, name: str) -> list[Any] | None:
+        """What a function of a Python step returns or yields; None if the step has no such function.
+
+        What it raises becomes StepFailed, naming the line; what it prints goes to stderr, for stdout is the log.
+        """
         try:
-            function = self.function(name)
-            return function(self) if function else None
+            with redirect_stdout(sys.stderr):
+                function = self.function(name)
+                made = function(self) if function else None
+                return None if function is None else [made] if isinstance(made, str) else list(made or ())
         except StatementRefused as error:
             line = _line(error, self.step.path.name)
             raise StepFailed(f"{self.step.path.name}{line}: {name}: a statement was refused: {error}") from None
         except MigrateError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             line = _line(error, self.step.path.name)
             raise StepFailed(f"{self.step.path.name}{line}: {name} raised {type(error).__name__}: {error}") from error
 

@@ -125,6 +125,8 @@ def _split_url(name: str, url: str, schemes: Sequence[str], known: Sequence[str]
         raise SettingsError(f"{name}: '#' is not allowed; in a password write it as %23")
     if re.search(r"[\x00-\x20\x7f]", url):
         raise SettingsError(f"{name}: blanks and control characters are not allowed; write them percent-encoded")
+    if "@" in parts.path + parts.query:  # then what we took for an option is the rest of a password
+        raise SettingsError(f"{name}: '/' and '?' are not allowed in a user or password; write them as %2F and %3F")
     options: dict[str, str] = {}
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
         if key not in known:
@@ -171,13 +173,13 @@ def _choice(*allowed: str) -> Callable[[str], str]:
 
 
 def _seconds(value: str) -> float:
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value):
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value):
         raise ValueError("must be a number of seconds, such as 120")
     return float(value)
 
 
 def _days(value: str) -> float:
-    if not re.fullmatch(r"\d{1,5}(\.\d{1,6})?", value):
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", value):
         raise ValueError("must be a number of days, such as 7")
     return float(value)
 
@@ -277,6 +279,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         given = options.get(setting.option.lstrip("-").replace("-", "_")) if setting.option else None
         values[setting.attribute] = _read(setting, given, environ)
     passwords = {target: values.pop(f"{target}_password") for target in TARGETS}
+    secrets = {*passwords.values(), *(values[target].password for target in TARGETS if values[target])} - {None, ""}
     for target, password in passwords.items():
         if password and values[target] is None:
             raise SettingsError(f"{target.upper()}_PASSWORD is set, but {target.upper()}_URL is not")
@@ -288,8 +291,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         raise SettingsError(f"--yes belongs to cleanup, not to {command}")
     known = {s.name for s in SETTINGS}
     unknown = tuple(sorted(n for n in environ if n.startswith("MIGRATE_") and n not in known))
-    secrets = tuple(a.password for a in (values["clickhouse"], values["mysql"]) if a and a.password)
-    return Settings(command=command, unknown=unknown, secrets=secrets, **values)
+    return Settings(command=command, unknown=unknown, secrets=tuple(secrets), **values)
 
 
 def _read(setting: Setting, option: str | None, environ: Mapping[str, str]) -> Any:

@@ -59,7 +59,7 @@ def _quoted(quote: str, *, escapes: bool = True) -> str:
 @functools.cache
 def _clickhouse(*, single: bool) -> re.Pattern[str]:
     # `$` opens a heredoc only where a token begins, so words have to be eaten whole. “ ” and ‘ ’ are quotes to 26.9.
-    end, other = ("(?!)", r"[\\;]") if single else (r";|\\G", r"\\(?!G)")
+    end, other = ("(?!)", r"[\\;]") if single else (r";|\\G", "(?!)")
     return re.compile(rf"""
         (?P<space>[{_BLANKS["clickhouse"]}]++) | (?P<end>{end}) | (?P<comment>(?:--|//|\#[ !])[^\n]*+)
       | (?P<block>/\*) | (?P<heredoc>\$[A-Za-z0-9_]*+\$)
@@ -69,13 +69,15 @@ def _clickhouse(*, single: bool) -> re.Pattern[str]:
 
 
 @functools.lru_cache(64)
-def _mysql(delimiter: str, escapes: bool, ansi: bool) -> re.Pattern[str]:
+def _mysql(delimiter: str, escapes: bool, ansi: bool, fresh: bool) -> re.Pattern[str]:
     # The client looks for its delimiter first, even before quotes and comments. Without a delimiter: one statement.
+    # Where a statement begins (`fresh`) two dashes are a comment, elsewhere only with a blank behind them.
     end, first = (re.escape(delimiter), re.escape(delimiter[0])) if delimiter else ("(?!)", "")
     send, backslash = (r"|\\[gG]", r"\\N") if delimiter else ("", r"\\")
+    dashes = "--" if fresh else rf"--(?=[{_ASCII_BLANKS}]|\Z)"
     return re.compile(rf"""
         (?P<end>{end}{send}) | (?P<space>[{_ASCII_BLANKS}]++)
-      | (?P<comment>(?:\#|--(?=[{_ASCII_BLANKS}]|\Z))[^\n]*+) | (?P<pragma>/\*M?![0-9]*+|\*(?!{end})/(?!\*)|\*(?=/\*)) | (?P<block>/\*)
+      | (?P<comment>(?:\#|{dashes})[^\n]*+) | (?P<pragma>/\*M?![0-9]*+|\*(?!{end})/(?!\*)|\*(?=/\*)) | (?P<block>/\*)
       | (?P<code>(?: [^'"`\#\-/*\\{first}]++ | (?!{end})(?: [^'"`\#\-/*\\] | {_quoted("'", escapes=escapes)}
             | {_quoted('"', escapes=escapes and not ansi)} | {_quoted("`", escapes=False)}
             | -(?!-(?:[{_ASCII_BLANKS}]|\Z)) | /(?!\*) | \*(?:(?!/)|(?={end})) | {backslash} ))++)
@@ -91,6 +93,10 @@ _TOKENS = {dialect: re.compile(rf"""
          "[A-Za-z0-9_$]"),
         ("mysql", r"""[xXbBnN]?'(?:[^'\\]++|\\.|'')*+'|"(?:[^"\\]++|\\.|"")*+\"""", "`(?:[^`]++|``)*+`",
          "[A-Za-z0-9_$\x80-\U0010ffff]"))}  # fmt: skip
+# What a backslash makes of the next character, and the characters before which it stays (tried on both, ASCII).
+_ESCAPES = {"mysql": ({"0": "\0", "Z": "\x1a", "b": "\b", "n": "\n", "r": "\r", "t": "\t"}, "[%_]"),
+            "clickhouse": ({"0": "\0", "N": "", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "n": "\n", "r": "\r",
+                            "t": "\t", "v": "\v"}, r"[^\\'\"`/=]")}  # fmt: skip
 _BLOCK = re.compile(r"/\*!?|\*/|\n")
 _COMMAND = re.compile(r"(?i:(?P<delimiter>delimiter)(?=[ \t\r\n]|\Z)|(?:use|help)[ \t])(?P<argument>[^\n]*+)")
 _ARGUMENT = re.compile(r"""[ \t]*+(?:(?P<quote>['"`])(?P<quoted>[^ \t].*?)(?P=quote)|(?P<bare>[^'"`\s][^ \t\r]*+))""")
@@ -106,7 +112,7 @@ def _error(text: str, offset: int, message: str) -> StatementError:
 
 def _unclosed(text: str, offset: int) -> StatementError:
     if text[offset] == "\\":
-        return _error(text, offset, f"{text[offset:offset + 2]!r} is a command of the client, not SQL")
+        return _error(text, offset, f"{text[offset:offset + 2]!r} is no SQL outside of quotes")
     return _error(text, offset, f"{_OPENERS[text[offset]]} is not closed")
 
 
@@ -140,29 +146,24 @@ def _end_of_nested(text: str, begin: int) -> int:
 def _scan_mysql(text: str, *, single: bool) -> Iterator[_Span]:
     """As the client does: it knows commands (DELIMITER, USE without delimiter) only where line and statement begin."""
     delimiter, escapes, ansi = "" if single else ";", True, False
-    fresh = at_line_start = True  # nothing of the statement was seen; nothing but blanks on this line
     begin = start = int(text.startswith("\ufeff"))
-    stop, opened = len(text), -1  # end of the line of a USE without delimiter; the line's last open /*!
     if begin:
         yield "space", 0, 1
+    fresh = line_start = not single  # nothing of the statement was seen, nothing but blanks of the line
+    stop, opened = len(text), -1  # end of the line of a USE without delimiter; the line's last open /*!
     while begin < len(text):
         if begin == stop:
             yield "end", begin, begin
             fresh, stop = True, len(text)
-        if fresh and at_line_start and not single and (command := _COMMAND.match(text, begin)):
+        if fresh and line_start and (command := _COMMAND.match(text, begin)):
             if command["delimiter"]:
                 delimiter = _delimiter(text, command)
                 yield "command", begin, command.end()
-                begin, at_line_start = command.end(), False
+                begin, line_start = command.end(), False
                 continue
             if delimiter not in command[0] and "\\g" not in command[0]:
                 stop = command.end()
-        if fresh and not single and text.startswith("--", begin) and not text.startswith(delimiter, begin):
-            end = text.find("\n", begin) % (len(text) + 1)  # at a statement's start it is a comment without a blank, too
-            yield "comment", begin, end
-            begin, at_line_start = end, False
-            continue
-        match = _mysql(delimiter, escapes, ansi).match(text, begin, stop)
+        match = _mysql(delimiter, escapes, ansi, fresh).match(text, begin, stop)
         if match is None:
             raise _unclosed(text, begin)
         kind, end = str(match.lastgroup), match.end()
@@ -176,9 +177,9 @@ def _scan_mysql(text: str, *, single: bool) -> Iterator[_Span]:
             escapes = "NO_BACKSLASH_ESCAPES" not in modes["modes"].upper()
             ansi = re.search("ANSI|ORACLE", modes["modes"].upper()) is not None
         yield kind, begin, end
-        at_line_start = kind == "space" and (at_line_start or text.find("\n", begin, end) >= 0)
+        line_start = kind == "space" and (line_start or text.find("\n", begin, end) >= 0)
         if kind == "end":
-            fresh = True
+            fresh = not single
         elif fresh and kind in ("code", "pragma"):
             fresh, start = False, begin
         begin = end
@@ -208,6 +209,19 @@ def _delimiter(text: str, command: re.Match[str]) -> str:
 
 
 _SCANS = {"clickhouse": _scan_clickhouse, "mysql": _scan_mysql}
+
+
+def unquote(text: str, dialect: str) -> str:
+    """The value of a quoted name or string; any other text as it is."""
+    quote = text[:1]
+    if quote in ("‘", "“"):
+        return text[1:-1]
+    if quote not in ("'", '"', "`"):
+        return text
+    escape = r"\\(.)|" if (dialect, quote) != ("mysql", "`") else "(?!)()|"
+    values, kept = _ESCAPES[dialect]
+    return re.sub(f"(?s){escape}{quote}{quote}", lambda found: quote if found[1] is None else values.get(
+        found[1], found[0] if re.fullmatch(kept, found[1]) else found[1]), text[1:-1])
 
 
 def scan(text: str, dialect: str) -> Iterator[Token]:
@@ -257,6 +271,8 @@ def _refuse(statement: Statement, dialect: str) -> None:
 
 def _has_inline_data(insert: str) -> bool:
     """INSERT … FORMAT name, where all that follows is rows in that format; also with SELECT … FROM input(…)."""
+    if not re.search(r"(?i)\bformat\b", insert):
+        return False
     depth, before, selects, reads_input = 0, "", False, False
     significant = (token for token in tokens(insert, "clickhouse") if token.kind not in IGNORED)
     for token in significant:

@@ -13,7 +13,7 @@ from types import CodeType
 from migrator.errors import StepFileError
 from migrator.statements import Statement, StatementError, split
 
-NAME = re.compile(r"(?P<version>\d{4})_(?P<title>[a-z0-9][a-z0-9_]{0,99})\.(?P<target>clickhouse|mysql)\.(?P<kind>sql|py)")
+NAME = re.compile(r"(?P<version>[0-9]{4})_(?P<title>[a-z0-9][a-z0-9_]{0,99})\.(?P<target>clickhouse|mysql)\.(?P<kind>sql|py)")
 VERIFY = re.compile(r"(?P<stem>.+)\.verify\.sql")
 SHARED = re.compile(r"^(?:--|#) shared: (\S+) \(([^()\n]+)\)\s*$", re.MULTILINE)
 MAX_BYTES = 256 * 1024 * 1024
@@ -29,7 +29,7 @@ class Step:
     path: Path
     text: str
     checksum: str
-    verify_text: str = ""
+    verify_text: str | None = None
 
     @property
     def title(self) -> str:
@@ -48,7 +48,7 @@ class Step:
     @cached_property
     def verifications(self) -> tuple[Statement, ...]:
         """The queries of the step's `.verify.sql`; none where there is no such file."""
-        return _split(f"{self.stem}.verify.sql", self.verify_text, self.target) if self.verify_text else ()
+        return () if self.verify_text is None else _split(f"{self.stem}.verify.sql", self.verify_text, self.target)
 
     @cached_property
     def code(self) -> CodeType:
@@ -100,7 +100,7 @@ def discover(directory: Path, targets: Sequence[str]) -> tuple[Step, ...]:
             raise StepFileError(f"{name}: number {match['version']} is already taken by {steps[version].path.name};"
                                 " give one of them the next free number")
         text = _read(root, root / name)
-        verify_text = _read(root, root / verify.pop(stem)) if stem in verify else ""
+        verify_text = _read(root, root / verify.pop(stem)) if stem in verify else None
         steps[version] = Step(version, stem, match["target"], root / name, text,
                               hashlib.sha256(text.encode()).hexdigest(), verify_text)
     if verify:

@@ -13,11 +13,12 @@ CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_unico
 CREATE USER IF NOT EXISTS {user}@'%' IDENTIFIED BY '{password}';
 GRANT ALL ON {name}.* TO {user}@'%';
 """)
-server = Engine(Path("/opt/engine")).command(Path("/var/lib/mysql"))
+tree = Path("/opt/engine")
+server = Engine(tree).command(Path("/var/lib/mysql"))
 server += ["--port=3306", "--bind-address=0.0.0.0", "--socket=/run/mysql.sock", "--pid-file=/run/mysql.pid"]
 server += ["--skip-name-resolve", f"--init-file={init}", "--innodb-buffer-pool-size=32M"]
-if any(word.endswith("/mysqld") for word in server):
-    server += ["--mysqlx=OFF", "--secure-file-priv=NULL", "--innodb-redo-log-capacity=8M"]
-else:
+if (tree / "usr/sbin/mariadbd").exists():
     server += ["--innodb-log-file-size=8M"]
+else:
+    server += ["--mysqlx=OFF", "--secure-file-priv=NULL", "--innodb-redo-log-capacity=8M"]
 os.execv(server[0], server)

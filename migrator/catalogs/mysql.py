@@ -23,9 +23,9 @@ def read_catalog(query: Query, database: str, ledger_table: str) -> Catalog:
     """Everything in the connection's database but the ledger and its journal."""
     here = "table_schema = DATABASE()"
     catalog: Catalog = {}
-    checks = list(_checks(query))
+    is_mariadb = "mariadb" in query("SELECT VERSION()")[0][0].lower()
+    checks = list(_checks(query, is_mariadb))
     json_columns = {(table, name) for table, name, _, is_json in checks if is_json}
-    quoted = "mariadb" in query("SELECT VERSION()")[0][0].lower()  # MySQL shows a literal default as bare text
     for name, type_, engine, collation, comment, options in query(
             "SELECT table_name, table_type, engine, table_collation, table_comment, create_options"
             f" FROM information_schema.tables WHERE {here} ORDER BY table_name"):
@@ -44,8 +44,8 @@ def read_catalog(query: Query, database: str, ledger_table: str) -> Catalog:
             catalog[Object("output", owner, name)] = {}
         elif Object("table", owner) in catalog:
             is_json = (owner, name) in json_columns
-            if default is not None and not quoted and "DEFAULT_GENERATED" not in extra:
-                default = quote(default)
+            if default is not None and not is_mariadb and "DEFAULT_GENERATED" not in extra:
+                default = quote(default)  # MySQL shows a literal as bare text
             catalog[Object("column", owner, name)] = column(
                 "json" if is_json else type_, nullable == "YES", default, extra or "",
                 "" if is_json and collation.endswith("_bin") else collation or "", generated or "", comment or "")
@@ -185,14 +185,14 @@ def _events(query: Query) -> Iterable[tuple[Object, Attributes]]:
                                       "status": status.replace("SIDE_DISABLED", "DISABLED"), "body": body.strip()}
 
 
-def _checks(query: Query) -> Iterable[tuple[str, str, str, bool]]:
-    """(table, name, clause, is it MariaDB's own check of a JSON column)."""
+def _checks(query: Query, is_mariadb: bool) -> Iterable[tuple[str, str, str, bool]]:
+    """(table, name or column, clause, is it MariaDB's own check of a JSON column)."""
     for owner, name, clause in query(
             "SELECT t.table_name, c.constraint_name, c.check_clause FROM information_schema.check_constraints c"
             " JOIN information_schema.table_constraints t ON t.constraint_schema = c.constraint_schema"
             " AND t.constraint_name = c.constraint_name AND t.constraint_type = 'CHECK'"
             " WHERE c.constraint_schema = DATABASE() ORDER BY t.table_name, c.constraint_name"):
-        match = JSON_CHECK.fullmatch(clause)
+        match = JSON_CHECK.fullmatch(clause) if is_mariadb else None
         yield owner, match[1] if match else name, _bare(clause), bool(match)
 
 

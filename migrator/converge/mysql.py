@@ -143,21 +143,30 @@ class Comparison:
         table, columns = Object("table", definition.name), self.of(definition, "column")
         heavy = [item for item in columns if self.differs(item, "type", "null", "collation", "extra", "generated")]
         light = [item for item in columns if item not in heavy]
-        options = {"engine": "ENGINE={}", "collation": "DEFAULT CHARACTER SET {0} COLLATE {1}", "comment": "COMMENT={}"}
+        wanted = self.wanted.get(table, {})
+        checks = [item for item in self.extra if item.kind == "check" and item.table == table.table
+                  and self._is_of_json(self.live[item]["clause"], definition)]
         clauses = [f"MODIFY COLUMN {definition.clauses[item]}" for item in heavy]
-        for option, clause in options.items():
-            if self.differs(table, option):
-                text = self.wanted[table][option]
-                clauses.append(clause.format(text.split("_")[0], text) if option == "collation" else
-                               clause.format(quote(text) if option == "comment" else text))
+        clauses += [f"DROP CONSTRAINT {name_of(item.name)}" for item in checks]
+        if self.differs(table, "engine"):
+            clauses.append(f"ENGINE={wanted['engine']}")
+        if self.differs(table, "collation"):
+            clauses.append(f"DEFAULT CHARACTER SET {wanted['collation'].split('_')[0]} COLLATE {wanted['collation']}")
+        if self.differs(table, "comment"):
+            clauses.append(f"COMMENT={quote(wanted['comment'])}")
         if clauses:
-            copies = heavy or self.differs(table, "engine")
-            yield self._alter(table.table, clauses, ONLINE,
-                              [self.reasons[item] for item in (table, *heavy) if item in self.reasons], bool(copies))
+            reasons = [self.reasons[item] for item in (table, *heavy) if item in self.reasons]
+            reasons += [f"{item} repeats what the type says" for item in checks]
+            yield self._alter(table.table, clauses, ONLINE, reasons, bool(heavy) or self.differs(table, "engine"))
         if light:
             yield self._alter(table.table, [
                 f"{'ADD' if item in self.missing else 'MODIFY'} COLUMN {definition.clauses[item]}" for item in light],
                 INSTANT, [self.reasons[item] for item in light])
+
+    def _is_of_json(self, clause: str, definition: Definition) -> bool:
+        """The check that stands for a JSON type on MariaDB, and stays in a dump from there."""
+        return any(clause == f"json_valid({item.name})" and self.wanted[item]["type"] == "json"
+                   for item in definition.objects if item.kind == "column")
 
     def _indexes(self, definition: Definition) -> Iterator[Change]:
         """One statement: an index under another name is renamed, not built again; what it makes needless is dropped."""
@@ -168,10 +177,11 @@ class Comparison:
             if twin and item in self.missing:
                 spare.remove(twin)
                 clauses.append(f"RENAME INDEX {name_of(twin.name)} TO {name_of(item.name)}")
-            else:
-                clauses += [f"DROP INDEX {name_of(item.name)}"] * (item not in self.missing)
-                clauses.append(f"ADD {definition.clauses[item]}")
-            reasons.append(self.reasons[item] + (f", its name is {twin.name}" if twin else ""))
+                reasons.append(f"{item} is called {twin.name}")
+                continue
+            clauses += [f"DROP INDEX {name_of(item.name)}"] * (item not in self.missing)
+            clauses.append(f"ADD {definition.clauses[item]}")
+            reasons.append(self.reasons[item])
         for item in filter(self._is_needless, spare):
             clauses.append(f"DROP INDEX {name_of(item.name)}")
             reasons.append(f"{item} repeats another")

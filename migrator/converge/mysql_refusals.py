@@ -84,18 +84,17 @@ class _Table:
         for item, index in self.wanted.items():
             if item.kind != "index" or item.table != self.name or index["unique"] != "yes":
                 continue
-            columns = [re.split(r"[( ]", part)[0] for part in index["columns"].split(", ")]
-            objects = [Object("column", self.name, column) for column in columns]
+            columns = {Object("column", self.name, name): length for name, length in _columns(index)}
             if item not in self.compared.reasons and not any(
-                    self.compared.differs(column, "type", "collation") for column in objects):
+                    self.compared.differs(column, "type", "collation") for column in columns):
                 continue
-            there = [column for column in objects if column in self.live]
-            if any(self.wanted[column]["null"] == "yes" for column in objects if column not in self.live):
-                continue  # NULL in every row: NULLs are never the same
-            values = ", ".join(self._as_wanted(column, name_of(column.name)) + f" AS {name_of(column.name)}"
-                               for column in there)
+            there = {column: length for column, length in columns.items() if column in self.live}
+            if not there or any(self.wanted[column]["null"] == "yes" for column in columns.keys() - there.keys()):
+                continue  # a new column is NULL in every row, and NULLs are never the same
             names = ", ".join(name_of(column.name) for column in there)
-            filled = " AND ".join(f"{name_of(column.name)} IS NOT NULL" for column in there) or "TRUE"
+            values = ", ".join(f"{'LEFT' * bool(length)}({self._as_wanted(column, name_of(column.name))}"
+                               f"{length and f', {length}'}) AS {name_of(column.name)}" for column, length in there.items())
+            filled = " AND ".join(f"{name_of(column.name)} IS NOT NULL" for column in there)
             yield from self._rows([column.name for column in there], (
                 f"FROM (SELECT {names} FROM (SELECT {values} FROM {name_of(self.name)} WHERE {filled}) AS v"
                 f" GROUP BY {names} HAVING COUNT(*) > 1) AS c"), f"stand in several rows, which {item} forbids",
@@ -137,8 +136,8 @@ class _Table:
         return f"CONVERT({sql} USING utf8mb4) COLLATE {wanted['collation']}"
 
     def _key(self) -> list[str]:
-        primary = self.live.get(Object("index", self.name, "PRIMARY"), {"columns": ""})["columns"]
-        return [re.split(r"[( ]", part)[0] for part in primary.split(", ") if part]
+        primary = self.live.get(Object("index", self.name, "PRIMARY"))
+        return [name for name, _ in _columns(primary)] if primary else []
 
     def _rows(self, key: list[str], source: str, problem: str, remedy: str) -> Iterator[str]:
         """The rows of `source`, if there are any: how many, and the keys of the first."""
@@ -185,6 +184,11 @@ def unfit(column: str, live: str, wanted: str) -> str:
 def _must_be_given(column: Attributes) -> bool:
     return column["null"] == "no" and not column["default"] and not column["generated"] and (
         column["extra"] != "auto_increment")
+
+
+def _columns(index: Attributes) -> list[tuple[str, str]]:
+    """Each column of an index, with the length of the part that counts, or nothing."""
+    return re.findall(r"(?:^|, )([^,(]+?)(?:\((\d+)\))?(?: DESC)?(?=,|$)", index["columns"])
 
 
 def _list(items: list[Object]) -> str:

@@ -123,14 +123,14 @@ def _connector(target: str) -> Callable[..., Database]:
     return mysql.connect
 
 
-def connect(settings: Settings, targets: Sequence[str], identity: Identity, log: Log, *, writes: bool) -> dict[
-        str, Database]:
-    """All databases of the targets, connected side by side within one budget.
+def connect(settings: Settings, targets: Sequence[str], identity: Identity, log: Log, clock: Clock, *,
+            writes: bool) -> dict[str, Database]:
+    """All databases of the targets, connected side by side within what is left on the clock.
 
     "Up" means that an authenticated query was answered. Raises AccessDenied or WrongServer at once, Unreachable when
     the budget is over (±0.25 s, hanging tries included). With `writes` False the servers refuse every write.
     """
-    clock, stop = Clock(settings.wait_timeout), threading.Event()
+    stop = threading.Event()
     answers: queue.Queue[tuple[str, Database | BaseException]] = queue.Queue()
     addresses = {target: settings.address(target) for target in targets}
     reasons: dict[str, NotYet] = {}
@@ -155,10 +155,11 @@ def connect(settings: Settings, targets: Sequence[str], identity: Identity, log:
     except (queue.Empty, NotYet):
         for database in databases.values():
             database.close()
-        missing = [target for target in targets if target not in databases]
-        reason = reasons.get(missing[0], NotYet("no answer"))
-        raise reason.final(f"{addresses[missing[0]]} did not answer within {settings.wait_timeout:g} s: {reason}"
-                           ) from None
+        missing = {addresses[target]: reasons.get(target, NotYet("no answer"))
+                   for target in targets if target not in databases}
+        final = min((reason.final for reason in missing.values()), key=lambda final: final is not Unreachable)
+        raise final("; ".join(f"{address} did not answer within {clock.seconds:g} s: {reason}"
+                              for address, reason in missing.items())) from None
     finally:
         stop.set()
     return {target: databases[target] for target in targets}
@@ -180,7 +181,7 @@ def _wait_for(address: Address, settings: Settings, identity: Identity, log: Log
         # tenacity's own budget ends early or late by a third; the pause and the try are cut to what is left instead.
         stop=lambda state: stop.is_set() or clock.left <= 0,
         wait=lambda state: min(jitter(state), clock.left),
-        sleep=lambda seconds: stop.wait(seconds) and None,
+        sleep=stop.wait,  # type: ignore[arg-type]
         after=remember, reraise=True)
     return retrying(lambda: _connector(address.target)(
         address, settings, identity, timeout=max(0.2, min(ATTEMPT_SECONDS, clock.left)), writes=writes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import ssl
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,8 @@ from migrator.settings import Address, Settings
 quote = catalogs.quote
 OLDEST = (24, 10)  # the first release in which refreshable materialized views need no experimental switch
 SCHEMA = "migrate"  # the database of ledger, journal and lock
+
+GIVE_UP_SECONDS = 2.0  # for what is asked on the way out
 
 # Several of these defaults changed between releases, so they go out with every statement. 2 waits for all replicas.
 SEND = {"async_insert": 0, "mutations_sync": 2, "alter_sync": 2, "wait_end_of_query": 1}
@@ -119,15 +122,20 @@ class ClickHouse:
         self.encrypted = address.secure
         self._client, self._writes, self._number = client, writes, 0
         # From here on a statement may take as long as it needs; whoever waits for it has a deadline and signals.
-        client.timeout = client.timeout.__class__(connect=10, read=None)
+        self._set_timeout(None)
         self._ledger = f"{SCHEMA}.{settings.ledger_table}"
         self._lock = Lock(self, f"{self._ledger}_lock", identity)
         self.running = ""
 
     def again(self) -> ClickHouse:
         """A second connection to the same server, for a heartbeat or to give up what this one is doing."""
-        return ClickHouse(self.address, self.settings, self.identity, _client(self.address, 5), self.version,
-                          writes=self._writes)
+        try:
+            client = _client(self.address, GIVE_UP_SECONDS)
+        except ClickHouseError as error:
+            raise LostConnection(f"{self.address}: {_reason(_root(error))}") from None
+        other = ClickHouse(self.address, self.settings, self.identity, client, self.version, writes=self._writes)
+        other._set_timeout(GIVE_UP_SECONDS)
+        return other
 
     def query(self, sql: str) -> Rows:
         rows = self._sent(lambda: self._client.query(sql, settings={} if self._writes else READ_ONLY).result_rows, sql)
@@ -135,7 +143,7 @@ class ClickHouse:
 
     def execute(self, sql: str, label: str = "") -> None:
         self._number += 1
-        self.running = f"migrate-{self.identity.run}-{self._number}"
+        self.running = "-".join(["migrate", self.identity.run, *label.split(), str(self._number)])
         marks = {"query_id": self.running, "log_comment": f"migrate {label}".strip()}
         limits = SEND if self._writes else READ_ONLY
         self._sent(lambda: self._client.command(sql, settings={**limits, **marks}), sql)
@@ -162,14 +170,24 @@ class ClickHouse:
         return ""
 
     def abandon(self) -> None:
-        if self.running:
-            other = self.again()
-            other.execute(f"KILL QUERY WHERE query_id = {quote(self.running)} ASYNC")
-            other.close()
+        if not self.running:
+            return
+        other, ours = self.again(), f"query_id = {quote(self.running)}"
+        other.execute(f"KILL QUERY WHERE {ours} ASYNC")
+        patience = time.monotonic() + GIVE_UP_SECONDS / 2
+        while time.monotonic() < patience and other.query(f"SELECT 1 FROM system.processes WHERE {ours}"):
+            time.sleep(0.05)
+        other.close()
 
     def close(self) -> None:
-        self.unlock()
-        self._client.close()
+        self._set_timeout(GIVE_UP_SECONDS)
+        try:
+            self.unlock()
+        finally:
+            self._client.close()
+
+    def _set_timeout(self, seconds: float | None) -> None:
+        self._client.timeout = self._client.timeout.__class__(connect=seconds or 10, read=seconds)
 
     # The ledger. ReplacingMergeTree: a row is never updated, a newer one of the same version takes its place.
 

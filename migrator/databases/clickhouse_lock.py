@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from typing import TYPE_CHECKING
@@ -26,20 +27,20 @@ class Lock:
 
     def __init__(self, database: ClickHouse, table: str, identity: Identity):
         self._database, self._table, self._identity = database, table, identity
-        self._uuid = ""
-        self._stop = threading.Event()
+        self._beating: threading.Event | None = None  # set to end the heartbeat; None while we want no lock
 
     def take(self) -> str:
         owner = json.dumps({"host": self._identity.host, "run": self._identity.run})
+        self._beating = threading.Event()  # before the try: a CREATE whose reply is lost may have made the table
         try:
             self._database.execute(f"CREATE TABLE {self._table} (beat DateTime64(3, 'UTC')) ENGINE = MergeTree"
                                    f" ORDER BY tuple() COMMENT {_quote(owner)}", "lock")
         except StatementRefused as error:
+            self._beating = None
             if "Code: 57." not in str(error):
                 raise
             return self._inspect()
-        self._uuid = self._seen()[0]
-        threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._beat, args=(self._beating,), daemon=True).start()
         return ""
 
     def _seen(self) -> tuple[str, str, str, float]:
@@ -61,7 +62,7 @@ class Lock:
             age = beats[0][0] if beats[0][1] else age
         except StatementRefused:
             return "nobody now; trying again"
-        owner = json.loads(comment or "{}")
+        owner = _owner(comment)
         if age > STALE_SECONDS:
             self._bury(uuid)
         return f"run {owner.get('run', '?')} on {owner.get('host', '?')} since {since}"
@@ -80,26 +81,26 @@ class Lock:
             return
 
     def is_ours(self) -> bool:
-        return bool(self._uuid) and self._seen()[0] == self._uuid
+        return bool(self._beating) and self._identity.run == _owner(self._seen()[1]).get("run")
 
-    def _beat(self) -> None:
-        other = self._database.again()
-        try:
-            while not self._stop.wait(BEAT_SECONDS):
+    def _beat(self, end: threading.Event) -> None:
+        """Show that we are alive. A beat that fails is no matter: `is_ours` tells whether the lock was lost by that."""
+        other: ClickHouse | None = None
+        while not end.wait(BEAT_SECONDS):
+            with contextlib.suppress(MigrateError):
+                other = other or self._database.again()
                 other.execute(f"INSERT INTO {self._table} SELECT now64(3)", "heartbeat")
-        except MigrateError:
-            return  # whoever holds the lock finds out by is_ours(), before its next statement
-        finally:
+        if other:
             other.close()
 
     def free(self) -> None:
-        if not self._uuid:
+        if not self._beating:
             return
-        self._stop.set()
+        self._beating.set()
         if self.is_ours():
             self._database.execute(f"DROP TABLE IF EXISTS {self._table} SYNC", "lock")
+        self._beating = None
         self._sweep()
-        self._uuid = ""
 
     def _sweep(self) -> None:
         """Drop the graves that are older than a day: nobody can still be about to bury those again."""
@@ -108,6 +109,13 @@ class Lock:
                 f"SELECT name FROM system.tables WHERE database = '{schema}' AND match(name, '^{name}_[0-9a-f]{{32}}$')"
                 " AND metadata_modification_time < now() - INTERVAL 1 DAY"):
             self._database.execute(f"DROP TABLE IF EXISTS {schema}.{grave}", "lock")
+
+
+def _owner(comment: str) -> dict[str, str]:
+    try:
+        return dict(json.loads(comment))
+    except (ValueError, TypeError):
+        return {}
 
 
 def _quote(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import socket
@@ -27,6 +28,7 @@ SQL_MODE = ("ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE
             "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION")
 METADATA_LOCK_SECONDS = 5  # a waiting ALTER blocks every new reader of the table: wait briefly, then try again
 DDL_PATIENCE_SECONDS = 60  # for a lock held by somebody's open transaction, in all
+GIVE_UP_SECONDS = 2  # for the connection that ends another one
 
 NOT_YET = {2002, 2003, 2005, 1040, 1203, 1226, 3032, 1053, 2013, 2006, 2055}
 LOGIN = {1045, 1044, 1698, 3118, 4151, 1130, 1524, 2059, 2061, 1251, 3159, 2026}
@@ -221,18 +223,18 @@ class MySQL:
         return ""
 
     def abandon(self) -> None:
-        """End the statement of this connection from another one: an ALTER is then undone by the server."""
-        other = _open(self.address, 5)
-        for _ in other.cmd_query_iter(f"KILL QUERY {self._id}"):
-            pass
-        other.close()
+        """End this connection from another one: an ALTER that runs on it is then undone, and the lock is free."""
+        try:
+            other = _open(self.address, GIVE_UP_SECONDS)
+            other.cmd_query(f"KILL {self._id}")
+            other.close()
+        except (mysql.connector.Error, NotYet, OSError) as error:
+            raise LostConnection(f"{self.address}: {error}") from None
 
     def close(self) -> None:
-        try:
-            self.unlock()
+        """Nothing is asked on the way: the connection may be in the middle of a reply. The server frees the lock."""
+        with contextlib.suppress(mysql.connector.Error, OSError):
             self._connection.close()
-        except (mysql.connector.Error, LostConnection, OSError):
-            return
 
     # The ledger. Its first three columns are those of the table that hand-run scripts wrote, whose rows are adopted.
 
@@ -256,13 +258,11 @@ class MySQL:
         columns = self._ledger_columns()
         if not columns:
             return []
-        ours = ", ".join(f"IFNULL({c}, {0 if c == 'seconds' else quote('')})" if c in columns else quote("")
-                         for c in ("name", "checksum"))
-        rest = ", ".join(f"IFNULL({c}, '')" if c in columns else quote("") for c in ("image", "host", "run"))
-        rows = self.query(f"SELECT version, {ours}, IFNULL(DATE_FORMAT(applied_at, '%Y-%m-%dT%H:%i:%sZ'), ''),"
-                          f" description, {rest} FROM {self._ledger} ORDER BY version")
-        return [Applied(version, name, "mysql", checksum, at, description, image, host, run)
-                for version, name, checksum, at, description, image, host, run in rows]
+        texts = ", ".join(f"IFNULL({name}, '')" if name in columns else "''"
+                          for name in ("name", "checksum", "description", "image", "host", "run"))
+        rows = self.query(f"SELECT version, IFNULL(DATE_FORMAT(applied_at, '%Y-%m-%dT%H:%i:%sZ'), ''), {texts}"
+                          f" FROM {self._ledger} ORDER BY version")
+        return [Applied(version, name, "mysql", checksum, at, *rest) for version, at, name, checksum, *rest in rows]
 
     def prepare_ledger(self) -> None:
         columns = self._ledger_columns()
@@ -273,8 +273,12 @@ class MySQL:
                          f" {ours}) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci"
                          " COMMENT='finished steps; written by migrate'")
         elif missing := [name for name in self.OURS if name not in columns]:
-            self.execute(f"ALTER TABLE {self._ledger} "
-                         + ", ".join(f"ADD COLUMN {name} {self.OURS[name]}" for name in missing))
+            try:
+                self.execute(f"ALTER TABLE {self._ledger} "
+                             + ", ".join(f"ADD COLUMN {name} {self.OURS[name]}" for name in missing))
+            except StatementRefused:
+                if not self.OURS.keys() <= self._ledger_columns().keys():  # else a rival was faster
+                    raise
 
     def record(self, row: Applied) -> None:
         texts = {"name": row.name, "checksum": row.checksum, "image": row.image, "host": row.host, "run": row.run}

@@ -4,26 +4,23 @@ That its columns, keys and foreign keys are the stated ones is the business of s
 """
 
 import contextlib
-import logging
 import re
-import runpy
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mysql.connector
 import pytest
 from mysql.connector.abstracts import MySQLConnectionAbstract
 
-from migrator.logs import Log
 from migrator.statements import split
 from tests.conftest import Database
+from tests.job import JobResult, run_job
 from tests.servers.mysql import MySQLServer
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +29,7 @@ SQL_MODE = (
     "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,"
     "NO_ENGINE_SUBSTITUTION"
 )
+SQL_MODES = ("DEFAULT", "''", f"'{SQL_MODE}'", "'ANSI,ONLY_FULL_GROUP_BY,STRICT_ALL_TABLES'")
 VIEWS = {
     "v_active_replicas",
     "v_data_quality_metrics",
@@ -76,16 +74,11 @@ def session(
         yield run
 
 
-def install(db: Database, user: str = "migrate", password: str | None = None) -> None:
-    """Apply 0005, and all definitions of 0006 and 0007, to an empty database as the migrating user."""
-    password = db.server.password if password is None else password
-    with session(db, user=user, password=password) as run:
-        run("SET NAMES utf8mb4")
-        run(f"SET sql_mode = '{SQL_MODE}'")
-        for path in sorted((ROOT / "sql").glob("000[567]_*.mysql.*")):
-            text = path.read_text() if path.suffix == ".sql" else runpy.run_path(str(path))["DEFINITIONS"]
-            for statement in split(text, "mysql"):
-                run(statement.text)
+def install(db: Database, **environ: str) -> JobResult:
+    """Bring an empty database to the full schema, by the job."""
+    result = run_job("--target", "mysql", env={"MYSQL_URL": db.url} | environ)
+    assert result.code == 0, result.stdout + result.stderr
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -201,25 +194,33 @@ def test_describe_agents_shows_the_replica_columns(schema: Database) -> None:
     }
 
 
-def test_the_show_commands_of_the_seed_list_tables_views_and_procedures(schema: Database) -> None:
-    """The seed's SHOW commands succeed and list exactly what it promises."""
+def test_the_other_commands_list_tables_views_procedures_and_migrations(schema: Database) -> None:
+    """The seed's SHOW commands and its query of the tracking table show exactly what it promises."""
     assert schema.query("SHOW TABLES LIKE 'replica%'") == [("replica_instances",)]
     assert schema.query("SHOW TABLES LIKE 'pricing_snapshots_clean'") == [("pricing_snapshots_clean",)]
     assert {row[0] for row in schema.query("SHOW FULL TABLES WHERE Table_type = 'VIEW'")} == VIEWS
     procedures = schema.query("SHOW PROCEDURE STATUS WHERE Db = DATABASE()")
     assert [row[1] for row in procedures] == ["compute_daily_savings", "compute_pool_reliability"]
+    tracked = schema.query("SELECT * FROM schema_migrations ORDER BY version DESC")
+    assert [row[:2] for row in tracked] == [
+        (7, "schema completion"),
+        (6, "replica management"),
+        (5, "base tables"),
+    ]
 
 
-def test_every_view_can_be_read_when_there_are_no_rows(empty: Database) -> None:
-    """A view that is merely listed may be broken: each is read."""
-    for view in VIEWS:
-        assert empty.query(f"SELECT * FROM {view}") == []
+def test_every_view_can_be_read_under_every_sql_mode(empty: Database) -> None:
+    """A view that is merely listed may be broken: each is read, by strict and by lax sessions."""
+    for sql_mode in SQL_MODES:
+        with session(empty) as run:
+            run(f"SET sql_mode = {sql_mode}")
+            assert [run(f"SELECT * FROM {view}") for view in VIEWS] == [[]] * 4
 
 
 def test_the_procedure_calls_of_the_seed_work_as_written(empty: Database) -> None:
     """The seed's three CALLs succeed for an ordinary session of either server, whatever its sql_mode."""
     empty.query((DATA / "mysql_application_writes.sql").read_text())
-    for sql_mode in ("DEFAULT", "''", "'ANSI,ONLY_FULL_GROUP_BY,STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES'"):
+    for sql_mode in SQL_MODES:
         with session(empty) as run:
             run(f"SET sql_mode = {sql_mode}")
             run("CALL compute_daily_savings(CURDATE())")
@@ -681,7 +682,7 @@ def test_a_killed_call_leaves_the_sessions_time_zone_alone(sample: Database, cal
 def test_views_and_procedures_outlive_the_user_that_migrated(fresh_mysql: Database) -> None:
     """Made by a user who is then dropped, used by the application's, replaced by the next migrating one."""
     with user(fresh_mysql, "ALL") as (first, password):
-        install(fresh_mysql, first, password)
+        install(fresh_mysql, MYSQL_URL=fresh_mysql.server.url(fresh_mysql.name, user=first, password=password))
         fresh_mysql.query(f"DROP USER '{first}'@'%'")
     fresh_mysql.query((DATA / "mysql_sample_rows.sql").read_text())
 
@@ -727,52 +728,28 @@ def test_views_and_procedures_need_no_more_rights_than_their_tables(schema: Data
 # 0006's rows: names of pools, recent prices
 
 
-@dataclass
-class Converging:
-    """The MySQL session that a Python step is handed, where nothing is left to converge."""
+def apply_0006_again(db: Database) -> tuple[list[str], list[int]]:
+    """Forget that 0006 was applied and let the job apply it: what it planned and did, and what it said it skipped."""
+    db.query("DELETE FROM schema_migrations WHERE version >= 6")
+    step = "0006_replica_management.mysql"
+    plan = [line["would"] for line in run_statements(db, step, "--dry-run")]
+    done = run_statements(db, step)
 
-    run: Session
-    executed: list[str] = field(default_factory=list)
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        return self.run(sql)
-
-    def execute(self, sql: str) -> None:
-        self.executed.append(sql)
-        self.run(sql)
-
-    def changes(self, definitions: str) -> list[str]:
-        return []
-
-    def converge(self, definitions: str) -> None:
-        assert "CREATE TABLE replica_instances" in definitions
+    assert len([line for line in done if "n" in line]) == len(plan)
+    return plan, [line["skipped"] for line in done if "skipped" in line]
 
 
-@dataclass
-class Run:
-    """What a Python step is handed."""
-
-    mysql: Converging
-    step: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(stem="0006_replica_management.mysql"))
-    log: Log = field(default_factory=lambda: Log(logging.getLogger("step"), "test"))
+def run_statements(db: Database, step: str, *args: str) -> list[dict[str, Any]]:
+    """The job's lines about the statements of a step."""
+    result = run_job("--target", "mysql", *args, env={"MYSQL_URL": db.url})
+    assert result.code == 0, result.stdout + result.stderr
+    return [line for line in result.events("statement") if line["step"] == step]
 
 
 @pytest.fixture
-def step(empty: Database) -> Iterator[Callable[[], list[str]]]:
-    """Apply 0006 to the full schema; gives the statements it executed, which are the ones it had planned."""
-    functions = runpy.run_path(str(ROOT / "sql" / "0006_replica_management.mysql.py"))
-
-    def apply() -> list[str]:
-        with session(empty) as connection:
-            connection(f"SET sql_mode = '{SQL_MODE}'")
-            run = Run(Converging(connection))
-            planned = functions["plan"](run)
-            assert run.mysql.executed == []
-            functions["apply"](run)
-            assert run.mysql.executed == planned
-            return planned
-
-    yield apply
+def no_prices(empty: Database) -> Iterator[Database]:
+    """The full schema without a row, and without a table pricing_snapshots afterwards."""
+    yield empty
     empty.query("DROP TABLE IF EXISTS pricing_snapshots")
 
 
@@ -798,26 +775,26 @@ CLEAN = (
 POOLS = "INSERT INTO spot_pools (id, instance_type, region, az, pool_name, updated_at) VALUES"
 
 
-def test_pools_are_named_once_and_nothing_else_of_them_changes(empty: Database, step: Callable[[], list[str]]) -> None:
-    """A name that is there stays, updated_at stays; the second run has nothing to do."""
+def test_pools_are_named_once_and_nothing_else_of_them_changes(empty: Database) -> None:
+    """A name that is there stays, updated_at stays; the second time there is nothing to do."""
     empty.query(
         f"{POOLS} ('{POOL_1A}', 't3.medium', 'us-east-1', 'us-east-1a', NULL, '2026-01-01'),"
         f" ('{POOL_1B}', 't3.medium', 'us-east-1', 'us-east-1b', 'Blue pool', '2026-01-01')"
     )
-    first, second = step(), step()
+    (first,), _ = apply_0006_again(empty)
+    second = apply_0006_again(empty)
 
-    assert (len(first), second) == (1, [])
+    assert first.startswith("UPDATE spot_pools SET pool_name")
+    assert second == ([], [])
     assert shown(empty.query("SELECT pool_name, updated_at FROM spot_pools ORDER BY id")) == [
         "t3.medium (us-east-1a) | 2026-01-01 00:00:00",
         "Blue pool | 2026-01-01 00:00:00",
     ]
 
 
-def test_recent_prices_are_copied_into_buckets_and_existing_rows_are_kept(
-    empty: Database, step: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_recent_prices_are_copied_into_buckets_and_existing_rows_are_kept(no_prices: Database) -> None:
     """The newest price of five minutes, of known pools, of 30 days; a saving only where it is a number."""
-    empty.query(
+    no_prices.query(
         f"SET time_zone = '+00:00'; {POOLS} ('a', 't3.medium', 'us-east-1', 'us-east-1a', 'A', NOW()),"
         " ('b', 't3.medium', 'us-east-1', 'us-east-1b', 'B', NOW());"
         " INSERT INTO pricing_snapshots_clean (pool_id, instance_type, region, az, spot_price, time_bucket,"
@@ -825,7 +802,7 @@ def test_recent_prices_are_copied_into_buckets_and_existing_rows_are_kept(
         " '2026-03-10 10:05:00', '2026-03-10 10:10:00', 'replica-manual'"
     )
     prices(
-        empty,
+        no_prices,
         ("a", "2026-03-10 10:00:00", "0.010", "0.04", 0),
         ("a", "2026-03-10 10:04:59", "0.030", "0.04", 29),
         ("a", "2026-03-10 10:03:00", "0.020", "0.04", 0),
@@ -837,12 +814,12 @@ def test_recent_prices_are_copied_into_buckets_and_existing_rows_are_kept(
         ("a", "2026-03-10 11:00:00", "NULL", "0.04", 0),
         ("a", None, "0.020", "0.04", 0),
     )
-    with session(empty) as run:
-        one_for_each_day = step()
+    with session(no_prices) as run:
+        one_for_each_day, skipped = apply_0006_again(no_prices)
         copied = run(CLEAN)
-        step()
+        apply_0006_again(no_prices)
 
-        assert len(one_for_each_day) == 2
+        assert (len(one_for_each_day), skipped) == (2, [3])
         assert run(CLEAN) == copied
     day, rest = "2026-03-10", "i-1 | primary | 1.00 | measured"
     assert shown(copied) == [
@@ -852,35 +829,44 @@ def test_recent_prices_are_copied_into_buckets_and_existing_rows_are_kept(
         f"b | {day} 10:05:00 | {day} 10:05:00 | {day} 10:10:00 | 0.500000 | NULL"
         " | NULL | replica-manual | 1.00 | measured",
     ]
-    assert [vars(record)["fields"]["skipped"] for record in caplog.records] == [3, 3]
 
 
-def test_integer_pool_ids_do_not_match_pools_that_begin_with_them(
-    empty: Database, step: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_integer_pool_ids_do_not_match_pools_that_begin_with_them(no_prices: Database) -> None:
     """MySQL takes 't3.medium' for 0 beside an integer: such rows must not end in every pool."""
-    empty.query(
+    no_prices.query(
         f"{POOLS} ('t3.medium', 't3', 'us', 'a', 'A', NOW()), ('7', 't4', 'us', 'a', 'B', NOW()),"
         " ('7b', 't5', 'us', 'a', 'C', NOW())"
     )
     at = "2026-03-10 10:00:00"
-    prices(empty, (0, at, "0.010", "0.04", 0), (7, at, "0.010", "0.04", 0), pool_id="int")
-    step()
+    prices(no_prices, (0, at, "0.010", "0.04", 0), (7, at, "0.010", "0.04", 0), pool_id="int")
+    plan, skipped = apply_0006_again(no_prices)
 
-    assert empty.query("SELECT pool_id FROM pricing_snapshots_clean") == [("7",)]
-    assert [vars(record)["fields"]["skipped"] for record in caplog.records] == [1]
+    assert (len(plan), skipped) == (1, [1])
+    assert no_prices.query("SELECT pool_id FROM pricing_snapshots_clean") == [("7",)]
 
 
-def test_nothing_is_copied_from_a_table_of_another_form(empty: Database, step: Callable[[], list[str]]) -> None:
+def test_nothing_is_copied_from_a_table_of_another_form(no_prices: Database) -> None:
     """No known version of the application has pricing_snapshots: one without 006's columns is not read."""
-    absent = step()
-    empty.query("CREATE TABLE pricing_snapshots (pool_id int, spot_price decimal(10,6), created_at timestamp)")
+    no_prices.query("CREATE TABLE pricing_snapshots (pool_id int, spot_price int, created_at timestamp)")
 
-    assert (absent, step()) == ([], [])
+    assert apply_0006_again(no_prices) == ([], [])
 
 
-def test_a_plan_on_an_empty_database_reads_no_table_that_is_yet_to_come(fresh_mysql: Database) -> None:
-    """Before 0005 ran there is nothing to name and nothing to copy."""
-    functions = runpy.run_path(str(ROOT / "sql" / "0006_replica_management.mysql.py"))
-    with session(fresh_mysql) as connection:
-        assert functions["plan"](Run(Converging(connection))) == []
+def test_prices_of_an_existing_database_are_in_the_plan_before_there_is_a_table_for_them(
+    fresh_mysql: Database,
+) -> None:
+    """Base tables and prices only: the dry run names the copy, the run makes the tables and copies."""
+    with session(fresh_mysql) as run:
+        for statement in split((ROOT / "sql" / "0005_base_tables.mysql.sql").read_text(), "mysql"):
+            run(statement.text)
+        run("INSERT INTO spot_pools (id, instance_type, region, az) VALUES ('a', 't3.medium', 'us', 'us-1a')")
+    prices(fresh_mysql, ("a", "2026-03-10 10:01:00", "0.010", "0.04", 0))
+    plan = [line["would"] for line in run_statements(fresh_mysql, "0006_replica_management.mysql", "--dry-run")]
+    install(fresh_mysql)
+
+    assert [text.split(" ")[:2] for text in plan[-2:]] == [["UPDATE", "spot_pools"], ["INSERT", "INTO"]]
+    assert fresh_mysql.query("SELECT pool_name FROM spot_pools") == [("t3.medium (us-1a)",)]
+    with session(fresh_mysql) as run:
+        assert shown(run("SELECT pool_id, time_bucket, savings_percent FROM pricing_snapshots_clean")) == [
+            "a | 2026-03-10 10:00:00 | 75.00"
+        ]

@@ -89,8 +89,8 @@ class Stack:
 
     def __call__(self, *arguments: str, check: bool = False) -> Done:
         """Run `docker compose ARGUMENTS` on this project."""
-        files = ("-f", "compose/compose.yaml", "-f", "compose/compose.test.yaml")
-        return self.docker("compose", "-p", self.name, *files, *arguments, check=check, **self.environ)
+        project = ("--ansi", "never", "-p", self.name, "-f", "compose/compose.yaml", "-f", "compose/compose.test.yaml")
+        return self.docker("compose", *project, *arguments, check=check, **self.environ)
 
     def empty(self) -> None:
         """Running databases with nothing in them, and no other container."""

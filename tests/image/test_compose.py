@@ -15,8 +15,8 @@ DRIFTS = {
     ),
     "mysql": (
         "mysql",
-        "ALTER TABLE replica_instances MODIFY COLUMN status VARCHAR(7)",
-        "ALTER TABLE replica_instances MODIFY COLUMN status VARCHAR(50)",
+        "ALTER TABLE replica_instances MODIFY COLUMN created_by VARCHAR(254) NULL",
+        "ALTER TABLE replica_instances MODIFY COLUMN created_by VARCHAR(255) NULL",
         "replica_instances",
     ),
 }

@@ -1,33 +1,41 @@
 """The private Docker engine of the tests: it works beside any other, and leaves this machine as it was."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.image.engine import CGROUPS, PREFIX, ROOT, docker, private_engine
+from tests.image.engine import CGROUPS, PREFIX, ROOT, as_root, docker, install_tools, private_engine
 
 
 def traces() -> Counter[str]:
     """Everything of this machine that an engine could leave behind, a line each."""
-    commands = (["ip", "-brief", "link"], ["ip", "route"], ["iptables-save"], ["sysctl", "net.ipv4.ip_forward"])
-    lines = [line for command in commands for line in said(command) if not line.startswith("#")]
-    lines += Path("/proc/self/mounts").read_text().splitlines()
-    lines += [str(path) for path in CGROUPS.rglob(PREFIX + "*")]
-    lines += [str(path) for path in Path("/tmp").glob(PREFIX + "*")]
+    lines = [*os.listdir("/sys/class/net"), *CGROUPS.rglob(PREFIX + "*"), *Path(tempfile.gettempdir()).glob(PREFIX + "*")]
+    for name in ("self/mounts", "net/route", "net/ipv6_route", "sys/net/ipv4/ip_forward"):
+        lines += Path("/proc", name).read_text().splitlines()
+    firewall = subprocess.run([*as_root(), "iptables-save"], capture_output=True, text=True, check=True).stdout
+    lines += [line for line in firewall.splitlines() if not line.startswith(("#", ":"))]
     engine = ("dockerd", "containerd", "docker-proxy", "slirp4netns")
-    return Counter(lines + [line for line in said(["ps", "-eo", "comm="]) if line.startswith(engine)])
+    return Counter(str(line) for line in [*lines, *(name for name in commands() if name.startswith(engine))])
 
 
-def said(command: list[str]) -> list[str]:
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    return subprocess.run(command, capture_output=True, text=True, env={"PATH": path}).stdout.splitlines()
+def commands() -> list[str]:
+    """The name of every process."""
+    names = []
+    for file in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            names.append(file.read_text().strip())
+    return names
 
 
 def test_a_private_engine_leaves_no_trace() -> None:
     """Links, routes, firewall, sysctl, mounts, control groups, directories and processes are as before it ran."""
+    install_tools()
     before = traces()
     with private_engine() as environ:
         assert "Storage Driver: overlay2" in docker(environ, "info")
@@ -37,16 +45,16 @@ def test_a_private_engine_leaves_no_trace() -> None:
 
 def test_an_engine_whose_tests_were_killed_ends_by_itself() -> None:
     """kill -9 of the process that asked for it leaves no trace either, a few seconds later."""
+    install_tools()
     before = traces()
-    command = [sys.executable, "-m", "tests.image.engine", "--private", "sleep", "600"]
-    runner = subprocess.Popen(command, cwd=ROOT)
-    wait_until(lambda: any("sleep" in line for line in said(["ps", "--ppid", str(runner.pid), "-o", "comm="])))
-    runner.kill()
-    runner.wait()
+    command = [sys.executable, "-m", "tests.image.engine", "--private", "sh", "-c", "echo up; read line"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout.readline() == "up\n"
+        runner.kill()
     wait_until(lambda: traces() == before)
 
 
-def wait_until(condition: object, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "still not so"

@@ -1,0 +1,92 @@
+"""The program's rim: plain text where it is asked for, JSON everywhere else, and always an exit code of the contract."""
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from migrator import __version__
+from migrator.errors import EXIT_CODES
+from migrator.settings import COMMANDS, SETTINGS
+from tests.job import Job, run_job
+
+
+def test_version_is_plain_text() -> None:
+    """And nothing else is done."""
+    result = run_job("--version")
+
+    assert (result.code, result.stdout, result.stderr) == (0, f"migrate {__version__}\n", "")
+
+
+def test_help_names_every_command_setting_and_exit_code() -> None:
+    """With the sentences that the README has."""
+    result = run_job("--help")
+    text = re.sub(r"\s+", " ", result.stdout)
+    parts = [*COMMANDS, *COMMANDS.values(), *EXIT_CODES.values(), *map(str, EXIT_CODES)]
+    parts += [part for setting in SETTINGS for part in (setting.name, setting.meaning, setting.option)]
+
+    assert result.code == 0
+    assert [part for part in parts if part not in text] == []
+
+
+@pytest.mark.parametrize(("argv", "environ", "named"), [
+    (["--frobnicate"], {}, "--frobnicate"),
+    ([], {"MIGRATE_REPAIR": "some"}, "MIGRATE_REPAIR"),
+    ([], {"MYSQL_URL": "mysql://u:k4narie1@my/shop", "MYSQL_URL_FILE": "/x"}, "MYSQL_URL_FILE"),
+    (["--steps", "/no/such"], {}, "/no/such"),
+    ([], {}, "CLICKHOUSE_URL is not set"),
+])  # fmt: skip
+def test_refusal_is_one_line_and_the_report(argv: list[str], environ: dict[str, str], named: str) -> None:
+    """Before anything is contacted, and without a word on stderr."""
+    result = run_job(*argv, env=environ)
+
+    assert result.code == result.report["exit_code"] == 2
+    assert [line["event"] for line in result.lines] == ["error", "report"]
+    assert named in result.lines[0]["error"]
+    assert named in result.report["error"]
+    assert result.stderr == ""
+
+
+def test_refusal_respects_the_log_format() -> None:
+    """As far as that can be read."""
+    result = run_job("--frobnicate", env={"MIGRATE_LOG_FORMAT": "text"})
+
+    assert result.code == 2
+    assert re.fullmatch(r"\d\d:\d\d:\d\d error +error .*--frobnicate.*\n.* report exit_code=2 .*\n", result.stdout)
+
+
+def test_unknown_variable_is_a_warning() -> None:
+    """It is named, and the run goes on."""
+    result = run_job("--steps", "/no/such", env={"MIGRATE_PORT": "tcp://10.0.0.1:80"})
+
+    assert result.lines[0]["level"] == "warning"
+    assert result.lines[0]["setting"] == "MIGRATE_PORT"
+    assert len(result.lines) == 3
+
+
+def test_bug_ends_in_one_with_the_report(tmp_path: Path) -> None:
+    """The place is in the log, as one more JSON line."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, types\nm = types.ModuleType('migrator.job')\nm.run = lambda *a: 1 / 0\nsys.modules[m.__name__] = m\n")
+    result = run_job(env={"PYTHONPATH": str(tmp_path)})
+
+    assert result.code == result.report["exit_code"] == 1
+    assert "ZeroDivisionError" in result.report["error"]
+    assert "sitecustomize.py" in result.lines[0]["traceback"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("pause", [0.06, 0.15, 0.3])
+def test_signal_at_the_start_still_gives_the_report(tmp_path: Path, number: signal.Signals, code: int, pause: float) -> None:
+    """While modules are loaded, settings are read, or nothing is connected yet; as PID 1 it must not be lost."""
+    (tmp_path / "0001_a.mysql.sql").write_text("SELECT 1")
+    job = Job("--steps", str(tmp_path), env={"MYSQL_URL": "mysql://u:p@127.0.0.1:1/d", "MIGRATE_VERIFY": "steps"})
+    time.sleep(pause)
+    job.process.send_signal(number)
+    result = job.wait(5)
+
+    assert result.code in (code, -number), result.stdout  # killed: the interpreter itself was not up yet
+    assert result.code < 0 or result.report["exit_code"] == code
+    assert result.stderr == "" or result.code < 0
