@@ -51,7 +51,10 @@ class DryRun:
                 change.sql, {"why": change.reason, "rows": change.rows, "bytes": change.bytes})
             self._log.info("statement", step=step.stem, target=step.target, n=number, of=len(changes), would=sql,
                            **fields)
-            self._track(step.target, classify(sql, step.target))
+            kind = classify(sql, step.target)
+            if problem := self._missing(step.target, kind):
+                self._problem(step, f"{step.path.name}: statement {number} of {len(changes)} would be refused: {problem}")
+            self._track(step.target, kind)
         return None
 
     def _problem(self, step: Step, text: str) -> None:

@@ -67,7 +67,9 @@ _ACTIONS = frozenset(  # that a clause of ALTER TABLE begins with
 _INDEX_WORDS = ("UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "INDEX", "KEY")
 _PAIRS = ("PRIMARY KEY", "FOREIGN KEY", "ORDER BY", "SAMPLE BY", "SQL SECURITY")
 _NAMED = ("COLUMN", "INDEX", "PROJECTION", "CONSTRAINT", "CHECK", "STATISTICS", "FOREIGN KEY")
-_PARTS = (*_NAMED, "PARTITION", "PART", "TTL", "SETTING", "QUERY", "COMMENT", "DETACHED", "REFRESH", "PERIOD", "SYSTEM")
+_PARTS = {"mysql": ("COLUMN", "CONSTRAINT", "CHECK", "PARTITION"),
+          "clickhouse": ("COLUMN", "CONSTRAINT", "PROJECTION", "STATISTICS", "PARTITION", "PART", "TTL", "SETTING", "QUERY",
+                         "COMMENT", "DETACHED", "REFRESH")}  # fmt: skip
 _END = Token("end", "", 0)
 _Fields = dict[str, Any]
 
@@ -79,10 +81,10 @@ class _Unclear(Exception):
 class _Reader:
     """Takes the significant tokens of a statement one by one, and reads no further than it has to."""
 
-    def __init__(self, source: Iterable[Token], dialect: str) -> None:
-        self._source = (token for token in source if token.kind not in IGNORED)
+    def __init__(self, text: str, dialect: str, source: Iterable[Token] | None = None) -> None:
+        self._source = (token for token in source or tokens(text, dialect) if token.kind not in IGNORED)
         self._ahead: list[Token] = []
-        self.dialect = dialect
+        self.text, self.dialect = text, dialect
 
     def peek(self, distance: int = 0) -> Token:
         while len(self._ahead) <= distance:
@@ -143,7 +145,7 @@ def classify(statement: str, dialect: str) -> Kind:
     """What the statement does; of one that is not known, only its first word."""
     verb, fields = "", _Fields()
     try:
-        reader = _Reader(tokens(statement, dialect), dialect)
+        reader = _Reader(statement, dialect)
         verb = next((_word(token) for token in reader if token.kind == "word"), "")
         if verb in _VERBS:
             _VERBS[verb](reader, fields)
@@ -204,24 +206,24 @@ def _origin(reader: _Reader, fields: _Fields, kind: str) -> None:
     """What a new table or view is made from: LIKE table, TO table, AS table, AS SELECT … FROM table."""
     if reader.accept("LIKE") or reader.accept("(", "LIKE"):
         fields["needs"] = (reader.name(),)
-    unchecked = kind == "DICTIONARY" or (kind == "VIEW" and reader.at("("))  # ClickHouse takes them without a source
-    if fields.get("needs") or unchecked:
         return
+    if kind == "DICTIONARY" or (kind == "VIEW" and reader.at("(") and reader.dialect == "clickhouse"):
+        return  # ClickHouse does not look at the source of a view that names its columns
     while (word := reader.skip_to("TO", "AS", "SELECT")) == "TO":
-        if kind == "MATERIALIZED VIEW":
+        if kind == "MATERIALIZED VIEW" and not (reader.at("VOLUME") or reader.at("DISK")):
             fields["table"] = table = reader.name()
             fields["needs"] = (table,)
-    if word == "AS" and kind == "TABLE" and reader.peek().kind != "punct" and not (reader.at("SELECT") or reader.at("WITH")):
+    if word == "AS" and kind == "TABLE" and not any(reader.at(word) for word in ("(", "SELECT", "WITH")):
         source = reader.name()
         fields["needs"] = () if reader.at("(") else (source,)  # with a bracket: a table function
     else:
         fields["needs"] = (*fields.get("needs", ()), *_sources(reader))
 
 
-def _sources(reader: _Reader) -> list[Name]:
+def _sources(reader: _Reader, *, beside_with: bool = False) -> list[Name]:
     """The tables behind FROM and JOIN. Beside a WITH only full names count: a bare one may be that of a subquery."""
     found: dict[Name, None] = {}
-    queries, beside_with, before = [True], False, ""
+    queries, before = [True], ""
     for token in reader:
         word = _word(token)
         beside_with = beside_with or word == "WITH"
@@ -286,13 +288,13 @@ def _exchange(reader: _Reader, fields: _Fields) -> None:
 def _insert(reader: _Reader, fields: _Fields) -> None:
     while reader.accept_any("LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "OVERWRITE", "INTO"):
         pass
-    if reader.accept("TABLE") and fields.setdefault("replaces", False):
-        pass
+    reader.accept("TABLE")
     if reader.at("FUNCTION"):
         raise _Unclear
     fields |= {"object_type": "TABLE", "name": (name := reader.name()), "needs": (name,)}
-    if reader.skip_to("VALUES", "VALUE", "SET", "FORMAT", "SELECT", "WITH") in ("SELECT", "WITH"):
-        fields["needs"] = (name, *_sources(reader))
+    word = reader.skip_to("VALUES", "VALUE", "SET", "FORMAT", "SELECT", "WITH")
+    if word in ("SELECT", "WITH"):
+        fields["needs"] = (name, *_sources(reader, beside_with=word == "WITH"))
 
 
 def _replace(reader: _Reader, fields: _Fields) -> None:
@@ -317,7 +319,7 @@ def _delete(reader: _Reader, fields: _Fields) -> None:
 
 
 def _truncate(reader: _Reader, fields: _Fields) -> None:
-    if reader.accept_any("DATABASE", "ALL"):
+    if reader.accept_any("DATABASE", "ALL", "TABLES"):
         raise _Unclear
     reader.accept_any("TEMPORARY", "TABLE")
     fields["guarded"] = guarded = reader.guard()
@@ -350,7 +352,7 @@ def _alter(reader: _Reader, fields: _Fields) -> None:
     fields["clauses"] = clauses = tuple(_clauses(reader))
     moved = [clause for clause in clauses if clause.action == "RENAME TABLE" and clause.to]
     if moved:
-        new = _Reader(tokens(moved[-1].text, reader.dialect), reader.dialect)
+        new = _Reader(moved[-1].text, reader.dialect)
         new.take()
         new.accept_any("TO", "AS", "=")
         _renamed(fields, [(name, new.name())])
@@ -365,24 +367,24 @@ def _clauses(reader: _Reader) -> Iterator[Clause]:
         ahead = int(reader.at("("))  # ClickHouse writes (ADD COLUMN …), (DROP COLUMN …)
         ends = token.text == "," and depth == 0 and _word(reader.peek(ahead)) in _ACTIONS
         if ends and reader.peek(ahead + 1).text not in ("=", ","):
-            yield _clause(piece, reader.dialect)
+            yield _clause(piece, reader)
             piece = []
         else:
             piece.append(token)
     if piece:
-        yield _clause(piece, reader.dialect)
+        yield _clause(piece, reader)
 
 
-def _clause(piece: list[Token], dialect: str) -> Clause:
+def _clause(piece: list[Token], whole: _Reader) -> Clause:
     if len(piece) > 2 and piece[0].text == "(":
         piece = piece[1:-1]
-    text = " ".join(token.text for token in piece)
-    reader, name, to, guarded = _Reader(piece, dialect), None, None, False
+    text = whole.text[piece[0].offset : piece[-1].offset + len(piece[-1].text)] if piece else ""
+    reader, name, to, guarded = _Reader(text, whole.dialect), None, None, False
     action = _word(reader.take())
     try:
         part, guarded, name = _part(reader, action)
         action = f"{action} {part}".strip()
-        if action.startswith(("RENAME ", "CHANGE ")):
+        if action in ("RENAME TABLE", "RENAME COLUMN", "RENAME INDEX", "CHANGE COLUMN"):
             reader.accept_any("TO", "AS", "=")
             to = reader.name().name
     except _Unclear:
@@ -391,18 +393,22 @@ def _clause(piece: list[Token], dialect: str) -> Clause:
 
 
 def _part(reader: _Reader, action: str) -> tuple[str, bool, str | None]:
-    """The kind of thing that a clause is about, whether it is guarded, and its name."""
+    """What a clause is about, whether that is guarded, and its name."""
+    bare = reader.dialect == "mysql" and action in ("ADD", "DROP", "MODIFY", "CHANGE", "ALTER")  # COLUMN is optional
     if action in ("UPDATE", "DELETE"):
         return "", False, None
-    bare = reader.dialect == "mysql" and action in ("ADD", "DROP", "MODIFY", "CHANGE", "ALTER")
-    if action == "ADD" and reader.accept("CONSTRAINT"):
-        guarded = reader.guard()
-        name = None if any(reader.at(word) for word in ("PRIMARY", "UNIQUE", "FOREIGN", "CHECK")) else reader.part()
-        return _what(reader, only=()) or "CONSTRAINT", guarded, name
     if action == "RENAME" and not any(reader.at(word) for word in ("COLUMN", "INDEX", "KEY")):
         return "TABLE", False, None
-    part = _what(reader, only=("COLUMN",) if bare and action in ("MODIFY", "CHANGE") else _PARTS)
-    part = part or ("COLUMN" if bare else "")
+    if action == "ADD" and reader.accept("CONSTRAINT"):
+        guarded = reader.guard()
+        nameless = any(reader.at(word) for word in ("PRIMARY", "UNIQUE", "FOREIGN", "CHECK"))
+        name = None if nameless else reader.part()
+        return _what(reader) or "CONSTRAINT", guarded, name
+    if bare and action in ("MODIFY", "CHANGE"):
+        reader.accept("COLUMN")
+        part = "COLUMN"
+    else:
+        part = _what(reader) or "COLUMN" * bare
     guarded = reader.guard()
     if part == "COLUMN":
         reader.accept("(")
@@ -411,8 +417,16 @@ def _part(reader: _Reader, action: str) -> tuple[str, bool, str | None]:
     return part, guarded, reader.part()
 
 
-def _what(reader: _Reader, only: tuple[str, ...]) -> str:
-    return ""
+def _what(reader: _Reader) -> str:
+    word = _word(reader.peek())
+    if word in _INDEX_WORDS:
+        reader.take()
+        if word not in ("INDEX", "KEY"):
+            reader.accept_any("INDEX", "KEY")
+        return "INDEX"
+    if pair := next((pair for pair in _PAIRS if reader.accept(*pair.split())), ""):
+        return pair
+    return word if reader.accept_any(*_PARTS[reader.dialect]) else ""
 
 
 _VERBS: dict[str, Callable[[_Reader, _Fields], None]] = {

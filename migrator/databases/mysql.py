@@ -36,7 +36,7 @@ DENIED = {1142, 1143, 1044, 1227, 1370, 1419}
 LOST = {2006, 2013, 2055, 2045, 2014, 2027, 4031, 1927, 1053, -1, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 3169}
 TRANSIENT = {1205, 1213, 3572}
 # PREPARE got past the parser: not to be prepared, or an object is missing that an earlier step may still create.
-PARSED = {1295, 1146, 1054, 1305, 1049, 1091, 1360, 1539, 1051, 4092, 1176, 1356, 1461}
+PARSED = {1295, 1792, 1146, 1054, 1305, 1049, 1091, 1360, 1539, 1051, 4092, 1176, 1356, 1461}
 
 
 class Guard(MySQLAuthenticator):

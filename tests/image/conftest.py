@@ -4,7 +4,7 @@ import importlib.util
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,15 +107,17 @@ class Stack:
         command = ("run", "--rm", "--no-deps", "-T", "--entrypoint", "python3", "migrate", "-c", QUERY, target, sql)
         return json.loads(self(*command, check=True).stdout)
 
-    def state(self, service: str) -> dict[str, Any]:
-        """The state of a service's container; an empty one if there is no container."""
-        container = self("ps", "--all", "--quiet", service, check=True).stdout.strip()
-        return self.docker.inspect(container)["State"] if container else {}
+    def container(self, service: str) -> str:
+        """The id of a service's one container, running or not."""
+        return self("ps", "--all", "--quiet", service, check=True).stdout.strip()
 
-    def write_secrets(self, directory: Path) -> Sequence[str]:
-        """Make the passwords with the script that users run, and return them."""
-        subprocess.run(["sh", ROOT / "compose/secrets.sh", directory], check=True)
-        return [file.read_text() for file in directory.iterdir()]
+    def state(self, service: str) -> dict[str, Any]:
+        """How a service's container is: Status, ExitCode, StartedAt, FinishedAt."""
+        return self.docker.inspect(self.container(service))["State"]
+
+    def report(self) -> dict[str, Any]:
+        """The last line that migrate logged in the last `up`."""
+        return self.docker("logs", self.container("migrate"), check=True).lines[-1]
 
 
 @pytest.fixture(scope="session")
@@ -147,17 +149,17 @@ def stack(
 ) -> Iterator[Stack]:
     """A compose project on ClickHouse and one of the MySQL dialects; its databases are built, nothing runs yet."""
     with ENGINES[request.param]():
-        """Its start leaves an unpacked server and a fresh data directory in the cache, which the build copies."""
+        pass  # its start leaves in the cache what the build copies: an unpacked server and a fresh data directory
     secrets = tmp_path_factory.mktemp("compose") / "secrets"
     name = f"migrate-test-{os.getpid()}-{request.param}"
     stack = Stack(docker, name, {
         "MIGRATE_IMAGE": image, "MIGRATE_SECRETS": str(secrets),
-        "MIGRATE_TEST_CLICKHOUSE": f"migrate-test-clickhouse:{os.getpid()}", "MIGRATE_TEST_MYSQL": name,
+        "MIGRATE_TEST_CLICKHOUSE": f"{name}-clickhouse", "MIGRATE_TEST_MYSQL": name,
         "MIGRATE_TEST_PACKAGES": str(Path(importlib.util.find_spec("chdb").origin).parents[1]),
         "MIGRATE_TEST_ENGINE": str(engines.cache() / request.param),
     })  # fmt: skip
-    stack.write_secrets(secrets)
+    subprocess.run(["sh", ROOT / "compose/secrets.sh", secrets], check=True)
     stack("build", "clickhouse", "mysql", check=True)
     yield stack
     stack("down", "--volumes", "--timeout", "1")
-    docker("image", "rm", "--force", name, stack.environ["MIGRATE_TEST_CLICKHOUSE"])
+    docker("image", "rm", "--force", name, f"{name}-clickhouse")

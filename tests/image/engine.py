@@ -46,9 +46,14 @@ def docker_engine() -> Iterator[dict[str, str]]:
     if answers(os.environ):
         environ = os.environ | {"DOCKER_BUILDKIT": "1"}
         docker(environ, "compose", "version")
-        if not succeeds(environ, "image", "inspect", PYTHON_IMAGE) and not succeeds(environ, "pull", PYTHON_IMAGE):
+        have = succeeds(environ, "image", "inspect", PYTHON_IMAGE) or succeeds(environ, "pull", PYTHON_IMAGE)
+        if not have:
             import_base_image(environ)
-        yield environ
+        try:
+            yield environ
+        finally:
+            if not have:
+                docker(environ, "image", "rm", PYTHON_IMAGE)
     else:
         with private_engine() as environ:
             import_base_image(environ)

@@ -71,7 +71,7 @@ def test_a_second_up_runs_the_job_again_and_changes_nothing(stack: Stack) -> Non
     stack.migrated()
     before = catalogs(stack)
     stack("up", "--detach", check=True)
-    report = stack("logs", "--no-log-prefix", "--tail", "1", "migrate", check=True).lines[-1]
+    report = stack.report()
     assert (report["exit_code"], report["applied"], report["repaired"]) == (0, [], [])
     assert catalogs(stack) == before
 
@@ -88,7 +88,7 @@ def test_drift_keeps_the_app_from_starting_until_it_is_repaired(stack: Stack) ->
     assert "exit 7" in up.stderr
     assert (stack.state("migrate")["ExitCode"], stack.state("app")["Status"]) == (7, "created")
     assert (stack.state("clickhouse")["Status"], stack.state("mysql")["Status"]) == ("running", "running")
-    report = stack("logs", "--no-log-prefix", "--tail", "1", "migrate", check=True).lines[-1]
+    report = stack.report()
     assert report["event"] == "report"
     assert [finding for finding in report["findings"] if table in str(finding)]
     assert stack("up", "--exit-code-from", "migrate", "migrate").code == 7
@@ -103,9 +103,9 @@ def test_the_job_waits_by_itself_for_databases_that_come_late(stack: Stack) -> N
     stack("down", "--volumes", "--timeout", "1", check=True)
     stack("up", "--detach", "--no-deps", "migrate", check=True)
     stack("up", "--detach", "--wait", "clickhouse", "mysql", check=True)
-    container = stack("ps", "--all", "--quiet", "migrate", check=True).stdout.strip()
-    assert stack.docker("wait", container, check=True).stdout.strip() == "0"
-    assert '"waiting"' in stack.docker("logs", container, check=True).stdout
+    job = stack.container("migrate")
+    assert stack.docker("wait", job, check=True).stdout.strip() == "0"
+    assert "waiting" in {line["event"] for line in stack.docker("logs", job, check=True).lines}
 
 
 def test_mysql_is_spoken_to_in_an_encrypted_connection(stack: Stack) -> None:
@@ -120,7 +120,7 @@ def test_no_password_is_in_any_output(stack: Stack, docker: Docker) -> None:
     passwords = [file.read_text() for file in Path(stack.environ["MIGRATE_SECRETS"]).iterdir()]
     stack.migrated()
     stack("up", "--detach", check=True)
-    container = stack("ps", "--all", "--quiet", "migrate", check=True).stdout.strip()
-    output = docker("logs", container, check=True).stdout + docker("inspect", container, check=True).stdout
+    job = stack.container("migrate")
+    output = docker("logs", job, check=True).stdout + docker("inspect", job, check=True).stdout
     assert len(passwords) == 3
     assert not [password for password in passwords if password in output]
