@@ -36,7 +36,7 @@ UNUSED_PACKAGES = (
 )  # fmt: skip
 UNUSED_FILES = shutil.ignore_patterns("__pycache__", "*.pyi", "*.pyx", "*.pxd", "*.c")
 FILES = (
-    "/etc/ca-certificates.conf", "/etc/nsswitch.conf", "/etc/os-release", "/etc/protocols", "/etc/services",
+    "/etc/ld.so.cache", "/etc/nsswitch.conf", "/etc/os-release", "/etc/protocols", "/etc/services",
     "/etc/ssl/openssl.cnf", "/usr/share/zoneinfo",
 )  # fmt: skip
 
@@ -50,10 +50,10 @@ def main(target: Path) -> None:
     copy_tree(APP, target, ignore=UNUSED_FILES)
     for name in UNUSED_PACKAGES:
         shutil.rmtree(inside(target, APP / "lib" / name))
-    for program in elf_files(inside(target, APP)):
-        drop_symbols(program)
     for library in shared_libraries(target):
         copy_file(library, target)
+    for program in elf_files(target):
+        drop_symbols(program)
     for name in FILES:
         if Path(name).is_dir():
             copy_tree(Path(name), target)

@@ -266,9 +266,8 @@ class Job:
     @contextmanager
     def connected(self, *, writes: bool, clock: Clock | None = None) -> Iterator[None]:
         """All databases, waited for; whatever happens inside, no statement is left running and the lock is freed."""
-        self.databases: dict[str, Database] = connect(
-            self.settings, self.targets, self.identity, self.log, clock or Clock(self.settings.wait_timeout),
-            writes=writes)
+        self.databases: dict[str, Database] = connect(self.settings, self.targets, self.identity, self.log, clock,
+                                                      writes=writes)
         self.lock = RunLock(self.databases, self.settings.lock_timeout, self.log)
         self.runs = {step.stem: Run(step, self.databases, self.settings, self.log, self.lock.check)
                      for step in self.steps}

@@ -6,7 +6,7 @@ the clauses. So a name is given only where the grammar leaves no doubt, and what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,10 +21,10 @@ class Name(NamedTuple):
 
 
 class Clause(NamedTuple):
-    """One part of an ALTER. `action` is upper case with its object: ADD COLUMN, DROP INDEX, RENAME COLUMN, UPDATE, …
+    """One part of an ALTER TABLE. `action` is upper case with its object: ADD COLUMN, RENAME COLUMN, UPDATE, …
 
-    KEY and UNIQUE are INDEX, a constraint is FOREIGN KEY, CHECK or INDEX where that is known, and the COLUMN that
-    MySQL lets one leave out is there. `name` is None where the server makes one up.
+    KEY and UNIQUE are INDEX; ADD CONSTRAINT is ADD FOREIGN KEY, ADD CHECK or ADD INDEX where MySQL's is one; and the
+    COLUMN that MySQL lets one leave out is there. `name` is None where the clause has none or the server makes it up.
     """
 
     action: str
@@ -53,24 +53,41 @@ class Kind:
     unfinished: bool = False  # a stored program without its END: its file lacks DELIMITER lines
 
 
-_OBJECTS = {word: word for word in (
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_OBJECTS = {word: word for word in _words(
     "TABLE VIEW DATABASE DICTIONARY FUNCTION PROCEDURE TRIGGER EVENT INDEX USER ROLE QUOTA POLICY PROFILE COLLECTION"
-    " SERVER TABLESPACE SEQUENCE PACKAGE WORKLOAD RESOURCE").split()}  # fmt: skip
-_OBJECTS |= {"SCHEMA": "DATABASE", "TABLES": "TABLE", "DICTIONARIES": "DICTIONARY"}
+    " SERVER TABLESPACE SEQUENCE PACKAGE WORKLOAD RESOURCE"
+)} | {"SCHEMA": "DATABASE", "TABLES": "TABLE", "DICTIONARIES": "DICTIONARY"}  # fmt: skip
 _ADJECTIVES = ("MATERIALIZED", "LIVE", "WINDOW", "ROW", "SETTINGS", "NAMED")
 _RELATIONS = ("TABLE", "VIEW", "MATERIALIZED VIEW", "LIVE VIEW", "WINDOW VIEW", "DICTIONARY")
 _ROUTINES = ("FUNCTION", "PROCEDURE", "TRIGGER", "EVENT", "PACKAGE")
-_ACTIONS = frozenset(  # that a clause of ALTER TABLE begins with
+_SIMPLE = {  # verb: what it is about, and the words that may stand before the name
+    "CALL": ("PROCEDURE", ""),
+    "USE": ("DATABASE", ""),
+    "UPDATE": ("TABLE", "LOW_PRIORITY IGNORE"),
+    "TRUNCATE": ("TABLE", "TEMPORARY TABLE"),
+    "OPTIMIZE": ("TABLE", "NO_WRITE_TO_BINLOG LOCAL TABLE"),
+    "DELETE": ("TABLE", "LOW_PRIORITY QUICK IGNORE FROM"),
+    "INSERT": ("TABLE", "LOW_PRIORITY DELAYED HIGH_PRIORITY IGNORE OVERWRITE INTO TABLE"),
+    "REPLACE": ("TABLE", "LOW_PRIORITY DELAYED INTO"),
+}
+_ACTIONS = _words(  # that a further clause of ALTER TABLE may begin with
     "ADD ALGORITHM ALTER APPLY ATTACH CHANGE CLEAR COALESCE COMMENT CONVERT DELETE DETACH DISABLE DISCARD DROP ENABLE"
     " EXCHANGE FETCH FORCE FORGET FREEZE IMPORT LOCK MATERIALIZE MODIFY MOVE REMOVE RENAME REORGANIZE REPLACE RESET"
-    " TRUNCATE UNFREEZE UPDATE".split())  # fmt: skip
-_INDEX_WORDS = ("UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "INDEX", "KEY")
+    " TRUNCATE UNFREEZE UPDATE"
+)
 _PAIRS = ("PRIMARY KEY", "FOREIGN KEY", "ORDER BY", "SAMPLE BY", "SQL SECURITY")
 _NAMED = ("COLUMN", "INDEX", "PROJECTION", "CONSTRAINT", "CHECK", "STATISTICS", "FOREIGN KEY")
-_PARTS = {"mysql": ("COLUMN", "CONSTRAINT", "CHECK", "PARTITION"),
-          "clickhouse": ("COLUMN", "CONSTRAINT", "PROJECTION", "STATISTICS", "PARTITION", "PART", "TTL", "SETTING", "QUERY",
-                         "COMMENT", "DETACHED", "REFRESH")}  # fmt: skip
-_END = Token("end", "", 0)
+_PARTS = {
+    "mysql": _words("COLUMN CONSTRAINT CHECK PARTITION"),
+    "clickhouse": _words(
+        "COLUMN CONSTRAINT PROJECTION STATISTICS PARTITION PART TTL SETTING QUERY COMMENT DETACHED REFRESH"
+    ),
+}
+_END, _DUAL = Token("end", "", 0), Name(None, "dual")
 _Fields = dict[str, Any]
 
 
@@ -79,10 +96,10 @@ class _Unclear(Exception):
 
 
 class _Reader:
-    """Takes the significant tokens of a statement one by one, and reads no further than it has to."""
+    """Takes the significant tokens of a text one by one, and reads no further than it has to."""
 
-    def __init__(self, text: str, dialect: str, source: Iterable[Token] | None = None) -> None:
-        self._source = (token for token in source or tokens(text, dialect) if token.kind not in IGNORED)
+    def __init__(self, text: str, dialect: str) -> None:
+        self._source = (token for token in tokens(text, dialect) if token.kind not in IGNORED)
         self._ahead: list[Token] = []
         self.text, self.dialect = text, dialect
 
@@ -91,37 +108,24 @@ class _Reader:
             self._ahead.append(next(self._source, _END))
         return self._ahead[distance]
 
-    def take(self) -> Token:
-        self.peek()
-        return self._ahead.pop(0)
-
     def __iter__(self) -> Iterator[Token]:
         while self.peek() is not _END:
-            yield self.take()
+            yield self._ahead.pop(0)
 
     def at(self, *words: str) -> bool:
-        return all(_word(self.peek(number)) == word for number, word in enumerate(words))
+        """Does one of these words come next?"""
+        return _word(self.peek()) in words
 
-    def accept(self, *words: str) -> bool:
-        found = self.at(*words)
+    def accept(self, phrase: str) -> bool:
+        """Take these words if they come next."""
+        words = phrase.split()
+        found = all(_word(self.peek(number)) == word for number, word in enumerate(words))
         del self._ahead[: len(words) if found else 0]
         return found
 
-    def accept_any(self, *words: str) -> bool:
-        return any(self.accept(word) for word in words)
-
-    def guard(self) -> bool:
-        return self.accept("IF", "NOT", "EXISTS") or self.accept("IF", "EXISTS")
-
-    def part(self) -> str:
-        token = self.take()
-        if token.kind not in ("word", "quoted", "number", "string"):
-            raise _Unclear
-        return unquote(token.text, self.dialect)
-
-    def name(self) -> Name:
-        first = self.part()
-        return Name(first, self.part()) if self.accept(".") else Name(None, first)
+    def skip(self, *words: str) -> None:
+        while self.at(*words):
+            self._ahead.pop(0)
 
     def skip_to(self, *words: str) -> str:
         """Take everything up to and with the first of these words that is outside of brackets."""
@@ -131,6 +135,25 @@ class _Reader:
             if depth == 0 and _word(token) in words:
                 return _word(token)
         raise _Unclear
+
+    def guard(self) -> bool:
+        return self.accept("IF NOT EXISTS") or self.accept("IF EXISTS")
+
+    def part(self) -> str:
+        token = next(iter(self), _END)
+        if token.kind not in ("word", "quoted", "number", "string"):
+            raise _Unclear
+        return unquote(token.text, self.dialect)
+
+    def name(self) -> Name:
+        first = self.part()
+        return Name(first, self.part()) if self.accept(".") else Name(None, first)
+
+    def names(self) -> tuple[Name, ...]:
+        found = [self.name()]
+        while self.accept(","):
+            found.append(self.name())
+        return tuple(found)
 
 
 def _word(token: Token) -> str:
@@ -147,11 +170,34 @@ def classify(statement: str, dialect: str) -> Kind:
     try:
         reader = _Reader(statement, dialect)
         verb = next((_word(token) for token in reader if token.kind == "word"), "")
-        if verb in _VERBS:
+        if verb == "REPLACE" and reader.at("TABLE", "DICTIONARY"):  # ClickHouse: CREATE OR REPLACE
+            fields["replaces"] = True
+            _create(reader, fields)
+        elif verb in _SIMPLE:
+            _simple(reader, fields, verb)
+        elif verb in _VERBS:
             _VERBS[verb](reader, fields)
     except (_Unclear, StatementError):
         pass
     return Kind(verb, **fields)
+
+
+def _simple(reader: _Reader, fields: _Fields, verb: str) -> None:
+    kind, words = _SIMPLE[verb]
+    reader.skip(*_words(words))
+    fields["guarded"] = reader.guard()
+    if reader.at("FUNCTION", "DATABASE", "ALL", "TABLES"):
+        raise _Unclear
+    name = reader.name()
+    if verb == "DELETE" and reader.accept("FROM"):  # DELETE alias FROM table AS alias
+        name = reader.name()
+    if verb == "DELETE" and reader.at("USING", ","):
+        raise _Unclear  # the name may be an alias
+    fields |= {"object_type": kind, "name": name, "needs": (name,) if kind == "TABLE" and not fields["guarded"] else ()}
+    if verb in ("INSERT", "REPLACE"):
+        word = reader.skip_to("VALUES", "VALUE", "SET", "FORMAT", "SELECT", "WITH")
+        if word in ("SELECT", "WITH"):
+            fields["needs"] = (name, *_sources(reader, beside_with=word == "WITH"))
 
 
 def _object(reader: _Reader, fields: _Fields) -> str:
@@ -169,51 +215,38 @@ def _object(reader: _Reader, fields: _Fields) -> str:
     raise _Unclear
 
 
-def _names(reader: _Reader) -> tuple[Name, ...]:
-    found = [reader.name()]
-    while reader.accept(","):
-        found.append(reader.name())
-    return tuple(found)
+def _create(reader: _Reader, fields: _Fields) -> None:
+    kind = _object(reader, fields)
+    fields["name"] = name = Name(None, reader.part()) if kind == "INDEX" else reader.name()
+    if kind in ("INDEX", "TRIGGER"):
+        _on(reader, fields)
+    if kind in _RELATIONS:
+        fields["creates"] = (name,)
+        _origin(reader, fields, kind)
+    if kind in _ROUTINES:
+        words = [_word(token) for token in reader]
+        fields["unfinished"] = "BEGIN" in words and "END" not in words[-2:]  # a label may follow END
 
 
-def _index(reader: _Reader, fields: _Fields) -> None:
-    fields["name"] = Name(None, reader.part())
+def _on(reader: _Reader, fields: _Fields) -> None:
     reader.skip_to("ON")
-    reader.accept("TABLE")
+    reader.skip("TABLE")
     fields["table"] = table = reader.name()
     fields["needs"] = (table,)
 
 
-def _create(reader: _Reader, fields: _Fields) -> None:
-    kind = _object(reader, fields)
-    if kind == "INDEX":
-        return _index(reader, fields)
-    fields["name"] = name = reader.name()
-    if kind in _RELATIONS:
-        fields["creates"] = (name,)
-        _origin(reader, fields, kind)
-    if kind == "TRIGGER":
-        reader.skip_to("ON")
-        fields["table"] = table = reader.name()
-        fields["needs"] = (table,)
-    if kind in _ROUTINES:
-        words = [_word(token) for token in reader]
-        fields["unfinished"] = "BEGIN" in words and "END" not in words[-2:]  # a label may follow END
-    return None
-
-
 def _origin(reader: _Reader, fields: _Fields, kind: str) -> None:
     """What a new table or view is made from: LIKE table, TO table, AS table, AS SELECT … FROM table."""
-    if reader.accept("LIKE") or reader.accept("(", "LIKE"):
+    if reader.accept("LIKE") or reader.accept("( LIKE"):
         fields["needs"] = (reader.name(),)
         return
     if kind == "DICTIONARY" or (kind == "VIEW" and reader.at("(") and reader.dialect == "clickhouse"):
         return  # ClickHouse does not look at the source of a view that names its columns
     while (word := reader.skip_to("TO", "AS", "SELECT")) == "TO":
-        if kind == "MATERIALIZED VIEW" and not (reader.at("VOLUME") or reader.at("DISK")):
+        if kind == "MATERIALIZED VIEW" and not reader.at("VOLUME", "DISK"):
             fields["table"] = table = reader.name()
             fields["needs"] = (table,)
-    if word == "AS" and kind == "TABLE" and not any(reader.at(word) for word in ("(", "SELECT", "WITH")):
+    if word == "AS" and kind == "TABLE" and not reader.at("(", "SELECT", "WITH"):
         source = reader.name()
         fields["needs"] = () if reader.at("(") else (source,)  # with a bracket: a table function
     else:
@@ -228,34 +261,32 @@ def _sources(reader: _Reader, *, beside_with: bool = False) -> list[Name]:
         word = _word(token)
         beside_with = beside_with or word == "WITH"
         if word == "(":
-            queries.append(reader.at("SELECT") or reader.at("WITH"))  # else a function: EXTRACT(YEAR FROM x)
+            queries.append(reader.at("SELECT", "WITH"))  # else a function: EXTRACT(YEAR FROM x)
         elif word == ")":
-            queries.pop()
-        elif queries and queries[-1] and word in ("FROM", "JOIN") and before not in ("DISTINCT", "ARRAY"):
-            name = reader.name() if reader.peek().kind in ("word", "quoted") else Name(None, "dual")
-            if not reader.at("(") and name != (None, "dual"):
-                found[name] = None
+            queries = queries[:-1] or [False]
+        elif queries[-1] and word in ("FROM", "JOIN") and before not in ("DISTINCT", "ARRAY"):
+            name = reader.name() if reader.peek().kind in ("word", "quoted") else _DUAL
+            found |= {} if reader.at("(") or name == _DUAL else {name: None}  # with a bracket: a table function
         before = word
     return [name for name in found if name.database or not beside_with]
 
 
 def _drop(reader: _Reader, fields: _Fields) -> None:
     kind = _object(reader, fields)
-    if kind == "INDEX":
-        return _index(reader, fields)
-    reader.accept("IF", "EMPTY")
-    names = _names(reader)
+    reader.accept("IF EMPTY")
+    names = reader.names()
     fields["name"] = names[0]
-    if kind in _RELATIONS:
+    if kind == "INDEX":
+        _on(reader, fields)
+    elif kind in _RELATIONS:
         fields |= {"drops": names, "needs": () if fields["guarded"] else names}
-    return None
 
 
 def _rename(reader: _Reader, fields: _Fields) -> None:
-    fields["object_type"] = _OBJECTS.get(_word(reader.peek()), "TABLE")
-    reader.accept_any("TABLE", "TABLES", "DICTIONARY", "DATABASE", "SCHEMA", "USER", "VIEW")
-    fields["guarded"] = reader.guard()
-    pairs = []
+    kind = _OBJECTS.get(_word(reader.peek()), "TABLE")
+    reader.skip(*_OBJECTS)
+    fields |= {"object_type": kind, "guarded": reader.guard()}
+    pairs: list[tuple[Name, Name]] = []
     while not pairs or reader.accept(","):
         old = reader.name()
         reader.skip_to("TO")
@@ -265,79 +296,23 @@ def _rename(reader: _Reader, fields: _Fields) -> None:
 
 def _renamed(fields: _Fields, pairs: list[tuple[Name, Name]]) -> None:
     fields |= {"name": pairs[0][0], "renames": tuple(pairs)}
-    if fields["object_type"] not in _RELATIONS:
-        return
     made: dict[Name, None] = {}
     gone: dict[Name, None] = {}
     for old, new in pairs:
-        if old not in made:
-            gone[old] = None
+        gone |= {} if old in made else {old: None}
         made.pop(old, None)
         made[new] = None
-    fields |= {"creates": tuple(made), "drops": tuple(name for name in gone if name not in made),
-               "needs": () if fields["guarded"] else tuple(gone)}  # fmt: skip
+    if fields["object_type"] in _RELATIONS:
+        fields |= {"creates": tuple(made), "drops": tuple(name for name in gone if name not in made),
+                   "needs": () if fields["guarded"] else tuple(gone)}  # fmt: skip
 
 
 def _exchange(reader: _Reader, fields: _Fields) -> None:
     _object(reader, fields)
-    fields["name"] = one = reader.name()
+    one = reader.name()
     reader.skip_to("AND")
-    fields |= {"renames": ((one, other := reader.name()),), "needs": (one, other)}
-
-
-def _insert(reader: _Reader, fields: _Fields) -> None:
-    while reader.accept_any("LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "OVERWRITE", "INTO"):
-        pass
-    reader.accept("TABLE")
-    if reader.at("FUNCTION"):
-        raise _Unclear
-    fields |= {"object_type": "TABLE", "name": (name := reader.name()), "needs": (name,)}
-    word = reader.skip_to("VALUES", "VALUE", "SET", "FORMAT", "SELECT", "WITH")
-    if word in ("SELECT", "WITH"):
-        fields["needs"] = (name, *_sources(reader, beside_with=word == "WITH"))
-
-
-def _replace(reader: _Reader, fields: _Fields) -> None:
-    if not (reader.at("TABLE") or reader.at("DICTIONARY")):
-        return _insert(reader, fields)
-    fields["replaces"] = True
-    return _create(reader, fields)
-
-
-def _update(reader: _Reader, fields: _Fields) -> None:
-    while reader.accept_any("LOW_PRIORITY", "IGNORE"):
-        pass
-    fields |= {"object_type": "TABLE", "name": (name := reader.name()), "needs": (name,)}
-
-
-def _delete(reader: _Reader, fields: _Fields) -> None:
-    reader.skip_to("FROM")
-    name = reader.name()
-    if reader.at("USING") or reader.at(",") or reader.at("."):
-        raise _Unclear  # may be an alias
-    fields |= {"object_type": "TABLE", "name": name, "needs": (name,)}
-
-
-def _truncate(reader: _Reader, fields: _Fields) -> None:
-    if reader.accept_any("DATABASE", "ALL", "TABLES"):
-        raise _Unclear
-    reader.accept_any("TEMPORARY", "TABLE")
-    fields["guarded"] = guarded = reader.guard()
-    fields |= {"object_type": "TABLE", "name": (name := reader.name()), "needs": () if guarded else (name,)}
-
-
-def _optimize(reader: _Reader, fields: _Fields) -> None:
-    reader.skip_to("TABLE")
-    names = _names(reader)
-    fields |= {"object_type": "TABLE", "name": names[0], "needs": names}
-
-
-def _call(reader: _Reader, fields: _Fields) -> None:
-    fields |= {"object_type": "PROCEDURE", "name": reader.name()}
-
-
-def _use(reader: _Reader, fields: _Fields) -> None:
-    fields |= {"object_type": "DATABASE", "name": reader.name()}
+    pair = (one, reader.name())
+    fields |= {"name": one, "renames": (pair,), "needs": pair}
 
 
 def _alter(reader: _Reader, fields: _Fields) -> None:
@@ -345,91 +320,75 @@ def _alter(reader: _Reader, fields: _Fields) -> None:
     fields["name"] = name = reader.name()
     if kind in _RELATIONS:
         fields["needs"] = () if fields["guarded"] else (name,)
-    if kind != "TABLE":
-        return
-    if reader.accept("ON", "CLUSTER"):
+    if reader.accept("ON CLUSTER"):
         reader.part()
-    fields["clauses"] = clauses = tuple(_clauses(reader))
-    moved = [clause for clause in clauses if clause.action == "RENAME TABLE" and clause.to]
-    if moved:
-        new = _Reader(moved[-1].text, reader.dialect)
-        new.take()
-        new.accept_any("TO", "AS", "=")
-        _renamed(fields, [(name, new.name())])
+    if kind == "TABLE":
+        fields["clauses"] = tuple(_clause(text, reader.dialect) for text in _clause_texts(reader))
+        for clause in fields["clauses"]:
+            if clause.action == "RENAME TABLE" and clause.to:
+                new = _Reader(clause.text, reader.dialect)
+                new.skip("RENAME", "TO", "AS", "=")
+                _renamed(fields, [(name, new.name())])
 
 
-def _clauses(reader: _Reader) -> Iterator[Clause]:
+def _clause_texts(reader: _Reader) -> Iterator[str]:
     """A comma ends a clause only before a word that begins another: MODIFY SETTING a = 1, b = 2, ADD COLUMN c Int8."""
-    piece: list[Token] = []
-    depth = 0
+    begin = reader.peek().offset
+    depth, last = 0, begin
     for token in reader:
         depth += _nesting(token)
         ahead = int(reader.at("("))  # ClickHouse writes (ADD COLUMN …), (DROP COLUMN …)
-        ends = token.text == "," and depth == 0 and _word(reader.peek(ahead)) in _ACTIONS
-        if ends and reader.peek(ahead + 1).text not in ("=", ","):
-            yield _clause(piece, reader)
-            piece = []
-        else:
-            piece.append(token)
-    if piece:
-        yield _clause(piece, reader)
+        begins = _word(reader.peek(ahead)) in _ACTIONS and reader.peek(ahead + 1).text not in ("=", ",")
+        if token.text == "," and depth == 0 and begins:
+            yield reader.text[begin:last]
+            begin = reader.peek().offset
+        last = token.offset + len(token.text)
+    if last > begin:
+        yield reader.text[begin:last]
 
 
-def _clause(piece: list[Token], whole: _Reader) -> Clause:
-    if len(piece) > 2 and piece[0].text == "(":
-        piece = piece[1:-1]
-    text = whole.text[piece[0].offset : piece[-1].offset + len(piece[-1].text)] if piece else ""
-    reader, name, to, guarded = _Reader(text, whole.dialect), None, None, False
-    action = _word(reader.take())
+def _clause(text: str, dialect: str) -> Clause:
+    text = text[1:-1] if text.startswith("(") and text.endswith(")") else text
+    reader = _Reader(text, dialect)
+    action, guarded, name, to = _word(next(iter(reader), _END)), False, None, None
     try:
-        part, guarded, name = _part(reader, action)
+        part, guarded, name = _subject(reader, action)
         action = f"{action} {part}".strip()
         if action in ("RENAME TABLE", "RENAME COLUMN", "RENAME INDEX", "CHANGE COLUMN"):
-            reader.accept_any("TO", "AS", "=")
+            reader.skip("TO", "AS", "=")
             to = reader.name().name
     except _Unclear:
         pass
     return Clause(action, name, to, guarded, text)
 
 
-def _part(reader: _Reader, action: str) -> tuple[str, bool, str | None]:
+def _subject(reader: _Reader, action: str) -> tuple[str, bool, str | None]:
     """What a clause is about, whether that is guarded, and its name."""
-    bare = reader.dialect == "mysql" and action in ("ADD", "DROP", "MODIFY", "CHANGE", "ALTER")  # COLUMN is optional
     if action in ("UPDATE", "DELETE"):
         return "", False, None
-    if action == "RENAME" and not any(reader.at(word) for word in ("COLUMN", "INDEX", "KEY")):
+    if action == "RENAME" and not reader.at("COLUMN", "INDEX", "KEY"):
         return "TABLE", False, None
     if action == "ADD" and reader.accept("CONSTRAINT"):
         guarded = reader.guard()
-        nameless = any(reader.at(word) for word in ("PRIMARY", "UNIQUE", "FOREIGN", "CHECK"))
-        name = None if nameless else reader.part()
-        return _what(reader) or "CONSTRAINT", guarded, name
-    if bare and action in ("MODIFY", "CHANGE"):
-        reader.accept("COLUMN")
+        name = None if reader.at("PRIMARY", "UNIQUE", "FOREIGN", "CHECK") else reader.part()
+        return _part(reader) or "CONSTRAINT", guarded, name
+    part = "" if reader.dialect == "mysql" and action in ("MODIFY", "CHANGE") else _part(reader)
+    if not part and reader.dialect == "mysql" and action in ("ADD", "DROP", "MODIFY", "CHANGE", "ALTER"):
+        reader.skip("COLUMN")
         part = "COLUMN"
-    else:
-        part = _what(reader) or "COLUMN" * bare
     guarded = reader.guard()
     if part == "COLUMN":
-        reader.accept("(")
-    elif part not in _NAMED or reader.at("(") or reader.at("USING"):
-        return part, guarded, None
-    return part, guarded, reader.part()
+        reader.skip("(")
+    return part, guarded, reader.part() if part in _NAMED and not reader.at("(", "USING") else None
 
 
-def _what(reader: _Reader) -> str:
-    word = _word(reader.peek())
-    if word in _INDEX_WORDS:
-        reader.take()
-        if word not in ("INDEX", "KEY"):
-            reader.accept_any("INDEX", "KEY")
+def _part(reader: _Reader) -> str:
+    if reader.at("UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "INDEX", "KEY"):
+        reader.skip("UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "INDEX", "KEY")
         return "INDEX"
-    if pair := next((pair for pair in _PAIRS if reader.accept(*pair.split())), ""):
-        return pair
-    return word if reader.accept_any(*_PARTS[reader.dialect]) else ""
+    return next((part for part in (*_PAIRS, *_PARTS[reader.dialect]) if reader.accept(part)), "")
 
 
 _VERBS: dict[str, Callable[[_Reader, _Fields], None]] = {
     "CREATE": _create, "ATTACH": _create, "DROP": _drop, "DETACH": _drop, "RENAME": _rename, "EXCHANGE": _exchange,
-    "INSERT": _insert, "REPLACE": _replace, "UPDATE": _update, "DELETE": _delete, "TRUNCATE": _truncate,
-    "OPTIMIZE": _optimize, "CALL": _call, "USE": _use, "ALTER": _alter}  # fmt: skip
+    "ALTER": _alter}  # fmt: skip

@@ -5,8 +5,10 @@ A statement ends where the reader that the file was written for says so: ClickHo
 split 114 wrongly in 58 s and sqlglot's tokenizer raised on 2 in 8.3 s, lexer rules split them all in 1 s; and neither
 knows DELIMITER. Time and memory are linear in the text: a possessive regex swallows all that cannot hold a delimiter.
 """
+
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import re
@@ -41,31 +43,35 @@ class StatementError(ValueError):
 
 IGNORED = frozenset({"space", "comment", "pragma"})  # token kinds that say nothing about what a statement does
 
-_ASCII_BLANKS = " \t\n\v\f\r"
+_ASCII = " \t\n\v\f\r"
 # ClickHouse takes these for blanks too (each code point below U+10000 tried on 26.9); MySQL and its client do not.
-_BLANKS = {"mysql": _ASCII_BLANKS, "clickhouse": _ASCII_BLANKS + "\x85\xa0\u180e\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
-           + "".join(map(chr, range(0x2000, 0x200E)))}  # fmt: skip
-_OPENERS = {"'": "string", '"': "string or name", "`": "name", "‘": "string", "“": "name", "/": "comment", "$": "heredoc"}
-_DELIMITER_BYTES = 15  # the client cuts a longer one without a word
-_CLIENT_COMMANDS = frozenset(  # of the mariadb and mysql clients; USE and HELP are SQL as well
-    "clear connect delimiter edit ego exit go nopager notee nowarning nowarnings pager print prompt quit rehash"
-    " resetconnection source status system tee charset query_attributes ssl_session_data_print warnings".split())  # fmt: skip
+_WIDE = _ASCII + "\x85\xa0\u180e\u2028\u2029\u202f\u205f\u2060\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200E)))
+_BLANKS = {"clickhouse": _WIDE, "mysql": _ASCII}
+_OPENERS = {"'": "string", '"': "string or name", "`": "name", "‘": "string", "“": "name", "/": "comment"}
+_DELIMITER_BYTES = 15  # the client cuts off the rest without a word
+_CLIENT_COMMANDS = re.compile(  # of the mariadb and mysql clients; USE and HELP are SQL as well
+    r"(?i)(charset|clear|connect|delimiter|edit|ego|exit|go|nopager|notee|nowarnings?|pager|print|prompt|query_attributes"
+    r"|quit|rehash|resetconnection|source|ssl_session_data_print|status|system|tee|warnings)(?![A-Za-z0-9_$])"
+)
 
 
 def _quoted(quote: str, *, escapes: bool = True) -> str:
-    return rf"{quote}(?:[^{quote}\\]++|\\.)*+{quote}" if escapes else rf"{quote}[^{quote}]*+{quote}"
+    inner = rf"[^{quote}\\]++|\\." if escapes else f"[^{quote}]++"
+    return f"{quote}(?:{inner}|{quote}{quote})*+{quote}"
 
 
 @functools.cache
-def _clickhouse(*, single: bool) -> re.Pattern[str]:
-    # `$` opens a heredoc only where a token begins, so words have to be eaten whole. “ ” and ‘ ’ are quotes to 26.9.
+def _clickhouse(single: bool) -> re.Pattern[str]:
+    # `$` opens a heredoc only where a token begins, so words are eaten whole. To 26.9 “ ” and ‘ ’ are quotes as well.
     end, other = ("(?!)", r"[\\;]") if single else (r";|\\G", "(?!)")
-    return re.compile(rf"""
-        (?P<space>[{_BLANKS["clickhouse"]}]++) | (?P<end>{end}) | (?P<comment>(?:--|//|\#[ !])[^\n]*+)
-      | (?P<block>/\*) | (?P<heredoc>\$[A-Za-z0-9_]*+\$)
-      | (?P<code>(?: [A-Za-z_][A-Za-z0-9_$]*+ | [0-9][A-Za-z0-9_]*+ | \$(?![A-Za-z0-9_]*+\$)[A-Za-z0-9_$]*+
+    return re.compile(
+        rf"""(?P<space>[{_WIDE}]++) | (?P<end>{end}) | (?P<comment>(?:--|//|\#[ !])[^\n]*+) | (?P<block>/\*)
+        | (?P<heredoc>\$[A-Za-z0-9_]*+\$)
+        | (?P<code>(?: [A-Za-z_][A-Za-z0-9_$]*+ | [0-9][A-Za-z0-9_]*+ | \$(?![A-Za-z0-9_]*+\$)[A-Za-z0-9_$]*+
             | [^A-Za-z0-9_$'"`‘“\-/\#\\;]++ | {_quoted("'")} | {_quoted('"')} | {_quoted("`")} | ‘[^’]*+’ | “[^”]*+”
-            | -(?!-) | /(?![/*]) | \#(?![ !]) | {other} )++)""", re.X | re.S)  # fmt: skip
+            | -(?!-) | /(?![/*]) | \#(?![ !]) | {other} )++)""",
+        re.X | re.S,
+    )
 
 
 @functools.lru_cache(64)
@@ -74,34 +80,53 @@ def _mysql(delimiter: str, escapes: bool, ansi: bool, fresh: bool) -> re.Pattern
     # Where a statement begins (`fresh`) two dashes are a comment, elsewhere only with a blank behind them.
     end, first = (re.escape(delimiter), re.escape(delimiter[0])) if delimiter else ("(?!)", "")
     send, backslash = (r"|\\[gG]", r"\\N") if delimiter else ("", r"\\")
-    dashes = "--" if fresh else rf"--(?=[{_ASCII_BLANKS}]|\Z)"
-    return re.compile(rf"""
-        (?P<end>{end}{send}) | (?P<space>[{_ASCII_BLANKS}]++)
-      | (?P<comment>(?:\#|{dashes})[^\n]*+) | (?P<pragma>/\*M?![0-9]*+|\*(?!{end})/(?!\*)|\*(?=/\*)) | (?P<block>/\*)
-      | (?P<code>(?: [^'"`\#\-/*\\{first}]++ | (?!{end})(?: [^'"`\#\-/*\\] | {_quoted("'", escapes=escapes)}
+    dashes = "--" if fresh else rf"--(?=[{_ASCII}]|\Z)"
+    return re.compile(
+        rf"""(?P<end>{end}{send}) | (?P<space>[{_ASCII}]++) | (?P<comment>(?:\#|{dashes})[^\n]*+)
+        | (?P<pragma>/\*M?![0-9]*+|\*(?!{end})/(?!\*)|\*(?=/\*)) | (?P<block>/\*)
+        | (?P<code>(?: [^'"`\#\-/*\\{first}]++ | (?!{end})(?: [^'"`\#\-/*\\] | {_quoted("'", escapes=escapes)}
             | {_quoted('"', escapes=escapes and not ansi)} | {_quoted("`", escapes=False)}
-            | -(?!-(?:[{_ASCII_BLANKS}]|\Z)) | /(?!\*) | \*(?:(?!/)|(?={end})) | {backslash} ))++)
-        """, re.X | re.S)  # fmt: skip
+            | -(?!-(?:[{_ASCII}]|\Z)) | /(?!\*) | \*(?:(?!/)|(?={end})) | {backslash} ))++)""",
+        re.X | re.S,
+    )
 
 
-_NUMBER = r"(?:0[xX][0-9A-Fa-f]++|(?:[0-9][0-9_]*+(?:\.[0-9_]*+)?|(?<![\w)\]`\"])\.[0-9]++)(?:[eE][+-]?[0-9]++)?)(?![A-Za-z_])"
-_TOKENS = {dialect: re.compile(rf"""
-        (?P<space>[{_BLANKS[dialect]}]++) | (?P<string>{strings}) | (?P<quoted>{names}) | (?P<number>{_NUMBER})
-      | (?P<word>{words}++) | (?P<punct>.)""", re.X | re.S)  # fmt: skip
-    for dialect, strings, names, words in (
-        ("clickhouse", r"[xXbB]?'(?:[^'\\]++|\\.|'')*+'|‘[^’]*+’", r'"(?:[^"\\]++|\\.|"")*+"|`(?:[^`\\]++|\\.|``)*+`|“[^”]*+”',
-         "[A-Za-z0-9_$]"),
-        ("mysql", r"""[xXbBnN]?'(?:[^'\\]++|\\.|'')*+'|"(?:[^"\\]++|\\.|"")*+\"""", "`(?:[^`]++|``)*+`",
-         "[A-Za-z0-9_$\x80-\U0010ffff]"))}  # fmt: skip
-# What a backslash makes of the next character, and the characters before which it stays (tried on both, ASCII).
-_ESCAPES = {"mysql": ({"0": "\0", "Z": "\x1a", "b": "\b", "n": "\n", "r": "\r", "t": "\t"}, "[%_]"),
-            "clickhouse": ({"0": "\0", "N": "", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "n": "\n", "r": "\r",
-                            "t": "\t", "v": "\v"}, r"[^\\'\"`/=]")}  # fmt: skip
+def _words_of(dialect: str, strings: str, names: str, word: str) -> re.Pattern[str]:
+    number = r"(?:0[xX][0-9A-Fa-f]++|(?:[0-9][0-9_]*+(?:\.[0-9_]*+)?|(?<![\w)\]`\"])\.[0-9]++)(?:[eE][+-]?[0-9]++)?)"
+    return re.compile(
+        rf"""(?P<space>[{_BLANKS[dialect]}]++) | (?P<string>{strings}) | (?P<quoted>{names})
+        | (?P<number>{number}(?![A-Za-z_])) | (?P<word>{word}++) | (?P<punct>.)""",
+        re.X | re.S,
+    )
+
+
+_TOKENS = {
+    "clickhouse": _words_of(
+        "clickhouse",
+        strings="[xXbB]?" + _quoted("'") + "|‘[^’]*+’",
+        names=f"{_quoted('`')}|{_quoted(chr(34))}|“[^”]*+”",
+        word="[A-Za-z0-9_$]",
+    ),
+    "mysql": _words_of(
+        "mysql",
+        strings=f"[xXbBnN]?{_quoted(chr(39))}|{_quoted(chr(34))}",
+        names=_quoted("`", escapes=False),
+        word="[A-Za-z0-9_$\x80-\U0010ffff]",
+    ),
+}
+# What a backslash makes of the next character, and the characters before which it stays (all of ASCII tried on both).
+_ESCAPES = {
+    "mysql": ({"0": "\0", "Z": "\x1a", "b": "\b", "n": "\n", "r": "\r", "t": "\t"}, "[%_]"),
+    "clickhouse": (
+        {"0": "\0", "N": "", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"},
+        r"[^\\'\"`/=]",
+    ),
+}
+_NESTING = re.compile(r"/\*|\*/")
 _BLOCK = re.compile(r"/\*!?|\*/|\n")
 _COMMAND = re.compile(r"(?i:(?P<delimiter>delimiter)(?=[ \t\r\n]|\Z)|(?:use|help)[ \t])(?P<argument>[^\n]*+)")
 _ARGUMENT = re.compile(r"""[ \t]*+(?:(?P<quote>['"`])(?P<quoted>[^ \t].*?)(?P=quote)|(?P<bare>[^'"`\s][^ \t\r]*+))""")
 _SQL_MODE = re.compile(r"(?is)(?:/\*M?![0-9]*+\s*+)?SET\b(?:(?!\bGLOBAL\b).)*?\bsql_mode`?\s*+:?=(?P<modes>.*)")
-_FIRST_WORD = re.compile(r"[A-Za-z_]*+")
 
 _Span = tuple[str, int, int]  # kind of token (or code, end, command), begin, end: they cover the text without a gap
 
@@ -112,12 +137,12 @@ def _error(text: str, offset: int, message: str) -> StatementError:
 
 def _unclosed(text: str, offset: int) -> StatementError:
     if text[offset] == "\\":
-        return _error(text, offset, f"{text[offset:offset + 2]!r} is no SQL outside of quotes")
+        return _error(text, offset, f"{text[offset : offset + 2]!r} is no SQL outside of quotes")
     return _error(text, offset, f"{_OPENERS[text[offset]]} is not closed")
 
 
 def _scan_clickhouse(text: str, *, single: bool) -> Iterator[_Span]:
-    scanner, begin = _clickhouse(single=single), 0
+    scanner, begin = _clickhouse(single), 0
     while begin < len(text):
         match = scanner.match(text, begin)
         if match is None:
@@ -136,7 +161,7 @@ def _scan_clickhouse(text: str, *, single: bool) -> Iterator[_Span]:
 
 def _end_of_nested(text: str, begin: int) -> int:
     depth = 0
-    for mark in re.compile(r"/\*|\*/").finditer(text, begin):
+    for mark in _NESTING.finditer(text, begin):
         depth += 1 if mark[0] == "/*" else -1
         if not depth:
             return mark.end()
@@ -220,8 +245,13 @@ def unquote(text: str, dialect: str) -> str:
         return text
     escape = r"\\(.)|" if (dialect, quote) != ("mysql", "`") else "(?!)()|"
     values, kept = _ESCAPES[dialect]
-    return re.sub(f"(?s){escape}{quote}{quote}", lambda found: quote if found[1] is None else values.get(
-        found[1], found[0] if re.fullmatch(kept, found[1]) else found[1]), text[1:-1])
+    return re.sub(
+        f"(?s){escape}{quote}{quote}",
+        lambda found: (
+            quote if found[1] is None else values.get(found[1], found[0] if re.fullmatch(kept, found[1]) else found[1])
+        ),
+        text[1:-1],
+    )
 
 
 def scan(text: str, dialect: str) -> Iterator[Token]:
@@ -247,26 +277,31 @@ def split(text: str, dialect: str) -> tuple[Statement, ...]:
 def each(text: str, dialect: str) -> Iterator[Statement]:
     """The statements of a file one by one, so that a big file is not held twice."""
     line, counted, start, last = 1, 0, -1, 0
-    for kind, begin, end in itertools.chain(_SCANS[dialect](text, single=False), [("end", len(text), len(text))]):
-        if kind in ("code", "string", "pragma"):
-            start, last = start if start >= 0 else begin, end
-        elif kind == "end" and start >= 0:
-            while text[last - 1] in _BLANKS[dialect]:
-                last -= 1
-            line, counted = line + text.count("\n", counted, start), start
-            statement = Statement(text[start:last], line)
-            _refuse(statement, dialect)
-            yield statement
-            start = -1
+    try:
+        for kind, begin, end in itertools.chain(_SCANS[dialect](text, single=False), [("end", len(text), len(text))]):
+            if kind in ("code", "string", "pragma"):
+                start, last = start if start >= 0 else begin, end
+            elif kind == "end" and start >= 0:
+                while text[last - 1] in _BLANKS[dialect]:
+                    last -= 1
+                line, counted = line + text.count("\n", counted, start), start
+                statement = Statement(text[start:last], line)
+                _refuse(statement, dialect)
+                yield statement
+                start = -1
+    except StatementError:
+        if start >= 0:  # the quote that is not closed may stand in something that is no SQL at all
+            _refuse(Statement(text[start:], line + text.count("\n", counted, start)), dialect)
+        raise
 
 
 def _refuse(statement: Statement, dialect: str) -> None:
-    first = _FIRST_WORD.match(statement.text)[0].lower()  # type: ignore[index]  # matches at least nothing
-    if dialect == "mysql" and first in _CLIENT_COMMANDS:
-        raise StatementError(statement.line, f"{first.upper()} is a command of the client, not SQL"
-                             + ", and has to begin its line" * (first == "delimiter"))  # fmt: skip
-    if dialect == "clickhouse" and first == "insert" and _has_inline_data(statement.text):
-        raise StatementError(statement.line, "rows behind FORMAT are not SQL and may hold any `;`: use VALUES")
+    text = statement.text
+    if dialect == "mysql" and (command := _CLIENT_COMMANDS.match(text)):
+        where = ", and has to begin its line" * (command[0].lower() == "delimiter")
+        raise StatementError(statement.line, f"{command[0]} is a command of the client, not SQL{where}")
+    if dialect == "clickhouse" and text[:6].lower() == "insert" and _has_inline_data(text):
+        raise StatementError(statement.line, "the rows behind FORMAT are not SQL and may hold any `;`: use VALUES")
 
 
 def _has_inline_data(insert: str) -> bool:
@@ -275,15 +310,16 @@ def _has_inline_data(insert: str) -> bool:
         return False
     depth, before, selects, reads_input = 0, "", False, False
     significant = (token for token in tokens(insert, "clickhouse") if token.kind not in IGNORED)
-    for token in significant:
-        word = token.text.upper() if token.kind in ("word", "punct") else ""
-        depth += (word == "(") - (word == ")")
-        reads_input = reads_input or (word, before) == ("(", "INPUT")
-        if depth == 0 and before not in ("INTO", "TABLE", "."):
-            if word == "VALUES" or (word == "FROM" and not selects):
-                return False
-            selects = selects or word in ("SELECT", "WITH")
-            if word == "FORMAT" and (reads_input or not selects):
-                return next(significant, token).text.upper() != "VALUES"
-        before = word
+    with contextlib.suppress(StatementError):
+        for token in significant:
+            word = token.text.upper() if token.kind in ("word", "punct") else ""
+            depth += (word == "(") - (word == ")")
+            reads_input = reads_input or (before, word) == ("INPUT", "(")
+            if depth == 0 and before not in ("INTO", "TABLE", "."):
+                if word == "VALUES" or (word == "FROM" and not selects):
+                    return False
+                selects = selects or word in ("SELECT", "WITH")
+                if word == "FORMAT" and (reads_input or not selects):
+                    return next(significant, token).text.upper() != "VALUES"
+            before = word
     return False

@@ -5,101 +5,115 @@
 
 from typing import Any
 
-# One row of metric_samples for each usable point of the source. The feed and the backfill both use it.
-SAMPLES = """SELECT
-    nowInBlock() AS arrived,
-    toStartOfMinute(TimeUnix) AS minute,
-    ResourceAttributes['cluster_id'] AS cluster_id,
-    ResourceAttributes['cluster_name'] AS cluster_name,
-    ResourceAttributes['cluster_platform'] AS cluster_platform,
-    MetricName AS metric,
-    CAST(mapSort(Attributes), 'Map(String, String)') AS labels,
-    cityHash64(labels) AS series,
-    toDateTime64(TimeUnix, 3) AS ts,
-    Value AS value
-FROM metrics.otel_metrics_gauge
-WHERE (ResourceAttributes['cluster_id'] != '') AND isFinite(Value)
-  AND (TimeUnix >= toDateTime('2000-01-01 00:00:00')) AND (TimeUnix < toDateTime('2100-01-01 00:00:00'))"""
-
 GAP = 300  # seconds: two samples of a series that are further apart have no rate between them
-REACH = GAP // 60  # minutes: how far back a rate looks for the earlier sample, and how far on a late sample is felt
+REACH = GAP // 60  # minutes: how far back a rate looks for the earlier sample, so how far on a late sample is felt
+PORTION = 1_000_000  # samples: what one refresh takes on at most, so that a backlog is worked off in bounded memory
 
-NODE = "coalesce(nullIf(labels['node'], ''), replaceRegexpOne(labels['instance'], ':[0-9]+$', ''))"
-GPU_NODE = ("coalesce(nullIf(labels['node'], ''), nullIf(labels['hostname'], ''), nullIf(labels['Hostname'], ''),"
-            " replaceRegexpOne(labels['instance'], ':[0-9]+$', ''))")
-GPU_INDEX = "toUInt8OrZero(if(labels['gpu'] != '', labels['gpu'], extract(labels['device'], '[0-9]+$')))"
+# The feed and the backfill both make samples of the source's points in this way.
+SAMPLES = """
+SELECT nowInBlock() AS arrived, toStartOfMinute(TimeUnix) AS minute, ResourceAttributes['cluster_id'] AS cluster_id,
+    ResourceAttributes['cluster_name'] AS cluster_name, ResourceAttributes['cluster_platform'] AS cluster_platform,
+    MetricName AS metric, CAST(mapSort(Attributes), 'Map(String, String)') AS labels, cityHash64(labels) AS series,
+    toDateTime64(TimeUnix, 3) AS ts, Value AS value
+FROM metrics.otel_metrics_gauge
+WHERE ResourceAttributes['cluster_id'] != '' AND isFinite(Value)
+    AND TimeUnix >= toDateTime('2000-01-01 00:00:00') AND TimeUnix < toDateTime('2100-01-01 00:00:00')"""
 
-NODE_METRICS = """metric IN (
-            'node_cpu_seconds_total', 'node_memory_MemTotal_bytes', 'node_memory_MemAvailable_bytes',
-            'node_filesystem_size_bytes', 'node_filesystem_avail_bytes', 'node_load1', 'node_load5', 'node_load15',
-            'container_network_receive_bytes_total', 'container_network_transmit_bytes_total')"""
-POD_METRICS = """metric IN (
-            'kube_pod_container_resource_requests', 'kube_pod_container_resource_limits', 'kube_pod_status_phase',
-            'kube_pod_container_status_restarts_total', 'container_cpu_usage_seconds_total',
-            'container_memory_working_set_bytes')"""
-GPU_METRICS = """metric IN (
-            'DCGM_FI_DEV_GPU_UTIL', 'DCGM_FI_DEV_FB_USED', 'DCGM_FI_DEV_FB_FREE', 'DCGM_FI_DEV_GPU_TEMP',
-            'DCGM_FI_DEV_POWER_USAGE')"""
+# The columns of each table, in its order.
+NODE = {
+    "ts": "DateTime64(3)", "cluster_id": "String", "cluster_name": "String", "node_name": "String",
+    "cpu_cores": "Float64", "cpu_usage_percent": "Float64",
+    "memory_total_bytes": "Float64", "memory_used_bytes": "Float64", "memory_usage_percent": "Float64",
+    "disk_total_bytes": "Float64", "disk_used_bytes": "Float64", "disk_usage_percent": "Float64",
+    "load_1": "Float64", "load_5": "Float64", "load_15": "Float64",
+    "network_receive_bytes_per_sec": "Float64", "network_transmit_bytes_per_sec": "Float64",
+}
+POD = {
+    "ts": "DateTime64(3)", "cluster_id": "String", "cluster_name": "String", "namespace": "String",
+    "pod_name": "String", "container_name": "String",
+    "cpu_requests": "Float64", "cpu_limits": "Float64", "cpu_usage": "Float64",
+    "memory_requests_bytes": "Float64", "memory_limits_bytes": "Float64", "memory_usage_bytes": "Float64",
+    "restarts": "Int32", "status": "String",
+}
+GPU = {
+    "ts": "DateTime64(3)", "cluster_id": "String", "cluster_name": "String", "node_name": "String",
+    "gpu_index": "UInt8", "gpu_model": "String", "utilization_percent": "Float64",
+    "memory_used_bytes": "Float64", "memory_total_bytes": "Float64",
+    "temperature_celsius": "Float64", "power_watts": "Float64",
+}
+POINT = {
+    "ts": "DateTime64(3)", "cluster_id": "String", "cluster_name": "String", "cluster_platform": "String",
+    "metric_name": "String", "value": "Float64", "labels": "Map(String, String)",
+}
 
-NODE_ROW = """ts, cluster_id, cluster_name, node_name, cpu_cores, cpu_usage_percent,
-    memory_total_bytes, memory_used_bytes, memory_usage_percent, disk_total_bytes, disk_used_bytes, disk_usage_percent,
-    load_1, load_5, load_15, network_receive_bytes_per_sec, network_transmit_bytes_per_sec"""
-POD_ROW = """ts, cluster_id, cluster_name, namespace, pod_name, container_name, cpu_requests, cpu_limits, cpu_usage,
-    memory_requests_bytes, memory_limits_bytes, memory_usage_bytes, restarts, status"""
-GPU_ROW = """ts, cluster_id, cluster_name, node_name, gpu_index, gpu_model, utilization_percent, memory_used_bytes,
-    memory_total_bytes, temperature_celsius, power_watts"""
-CLUSTER_ROW = "ts, cluster_id, cluster_name, cluster_platform, metric_name, value, labels"
-
-NODE_KEY = "cityHash64(node_name)"
-POD_KEY = "cityHash64(namespace, pod_name, container_name)"
-GPU_KEY = "cityHash64(node_name, gpu_index)"
-CLUSTER_KEY = "cityHash64(metric_name, ts, labels)"
+HOST = "replaceRegexpOne(labels['instance'], ':[0-9]+$', '')"
 
 
-def buckets(view: str, table: str, metrics: str, reach: int) -> str:
-    """Which (minute, cluster) to derive anew: `changed`; which ones that takes: `needed`."""
-    last = f"(SELECT max(last_success_time) FROM system.view_refreshes WHERE database = 'metrics' AND view = '{view}')"
-    return f"""arrivals AS (
-        SELECT DISTINCT minute, cluster_id
+def outbox(table: str, columns: dict[str, str]) -> str:
+    """A table of rows for delivery (samples = 0), and of what was taken in to derive them (samples > 0)."""
+    declared = "".join(f",\n    {name} {kind}" for name, kind in columns.items())
+    return f"""
+CREATE TABLE metrics.{table} (
+    written DateTime64(3),
+    success DateTime,
+    arrived DateTime,
+    minute DateTime,
+    samples UInt64,
+    content UInt64{declared}
+) ENGINE = MergeTree
+PARTITION BY (toDate(written), samples > 0)
+ORDER BY (arrived, minute, cluster_id)
+TTL toDateTime(written) + toIntervalDay(if(samples > 0, 4, 1))
+SETTINGS index_granularity = 512, ttl_only_drop_parts = 1;
+"""
+
+
+def delivery(view: str, target: str, table: str, columns: dict[str, str]) -> str:
+    return f"""
+CREATE MATERIALIZED VIEW metrics.{view} TO metrics.{target} AS
+SELECT {', '.join(columns)}
+FROM metrics.{table}
+WHERE samples = 0;
+"""
+
+
+def derivation(view: str, table: str, columns: dict[str, str], reach: int, rows: str) -> str:
+    """The view that derives rows anew for each minute of which samples came since it last did."""
+    blank = ", ".join(name if name == "cluster_id" else f"defaultValueOfTypeName('{kind}') AS {name}"
+                      for name, kind in columns.items())
+    return f"""
+CREATE MATERIALIZED VIEW metrics.{view} REFRESH EVERY 5 SECOND APPEND TO metrics.{table} AS
+WITH
+    (SELECT max(last_success_time) FROM system.view_refreshes
+     WHERE database = 'metrics' AND view = '{view}') AS succeeded,
+    (SELECT max(success) FROM (
+        SELECT success FROM metrics.{table} WHERE succeeded IS NULL ORDER BY arrived DESC LIMIT 1)) AS remembered,
+    coalesce(succeeded, remembered, toDateTime(0)) AS known,
+    (SELECT max(arrived) FROM (
+        SELECT arrived FROM metrics.{table} WHERE success < known ORDER BY arrived DESC LIMIT 1)) AS reached,
+    toDateTime(greatest(toUnixTimestamp(least(reached, now())), 600) - 600) AS since,
+    (SELECT groupArray((arrived, minute, cluster_id, samples)) FROM (
+        SELECT arrived, minute, cluster_id, count() AS samples
         FROM metrics.metric_samples
-        WHERE {metrics} AND arrived >= coalesce({last} - toIntervalMinute(1), (
-            SELECT max(written) - toIntervalHour(1) FROM metrics.metric_rows_written
-            WHERE target = '{table}' AND {last} IS NULL))),
+        WHERE arrived >= since
+        GROUP BY arrived, minute, cluster_id
+        HAVING (arrived, minute, cluster_id, samples) NOT IN (
+            SELECT arrived, minute, cluster_id, samples FROM metrics.{table} WHERE arrived >= since AND success < known)
+        QUALIFY sum(samples) OVER (ORDER BY arrived, minute, cluster_id
+                                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) < {PORTION})) AS pending,
+    arrivals AS (
+        SELECT p.1 AS arrived, p.2 AS minute, p.3 AS cluster_id, p.4 AS samples FROM (SELECT arrayJoin(pending) AS p)),
     changed AS (
         SELECT DISTINCT minute + toIntervalMinute(n) AS minute, cluster_id
         FROM arrivals ARRAY JOIN range({reach + 1}) AS n),
-    needed AS (
-        SELECT DISTINCT minute - toIntervalMinute(n) AS minute, cluster_id
-        FROM changed ARRAY JOIN range({reach + 1}) AS n)"""
-
-
-def steps(metrics: str) -> str:
-    """Each sample with its distance from the one before it in its series."""
-    return f"""SELECT minute, cluster_id, cluster_name, metric, labels, series, ts, value,
-            lagInFrame(ts) OVER w AS earlier, lagInFrame(value) OVER w AS earlier_value,
-            toUnixTimestamp64Milli(ts) - toUnixTimestamp64Milli(earlier) AS gap,
-            if(gap <= {GAP * 1000}, gap / 1000, 0) AS seconds,
-            if(gap <= {GAP * 1000}, greatest(value - earlier_value, 0), 0) AS increase
-        FROM metrics.metric_samples
-        WHERE {metrics} AND (minute, cluster_id) IN (needed)
-        WINDOW w AS (PARTITION BY cluster_id, metric, series ORDER BY ts, value ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)"""
-
-
-def unwritten(table: str, row: str, key: str, minute: str) -> str:
-    """True for a row that differs from the one last written under its key."""
-    return f"""({minute}, cluster_id, {key}, cityHash64({row})) NOT IN (
-    SELECT minute, cluster_id, key, argMax(row, written)
-    FROM metrics.metric_rows_written
-    WHERE target = '{table}' AND (minute, cluster_id) IN (changed)
-    GROUP BY minute, cluster_id, key)"""
-
-
-def written(view: str, table: str, row: str, key: str, minute: str) -> str:
-    """The view that notes each row written into a table."""
-    return f"""
-CREATE MATERIALIZED VIEW metrics.{view} TO metrics.metric_rows_written AS
-SELECT '{table}' AS target, {minute} AS minute, cluster_id, {key} AS key, cityHash64({row}) AS row, now64(3) AS written
-FROM metrics.{table};
+    {rows}
+SELECT now64(3) AS written, known AS success, arrived, minute, samples, 0 AS content,
+    {blank}
+FROM arrivals
+UNION ALL
+SELECT now64(3), known, toDateTime(0), minute, 0, content,
+    {', '.join(columns)}
+FROM rows;
 """
 
 
@@ -113,14 +127,53 @@ def mean(values: str) -> str:
     return f"if(empty({values}), 0, arrayAvg(arraySort({values})))"
 
 
-def leaves(pairs: str) -> str:
-    """The sum of (cgroup, rate) pairs, without the cgroups that contain another one: their traffic is in it already."""
+def innermost(pairs: str) -> str:
+    """The sum of (cgroup, rate) pairs without the cgroups that contain another one: they count its traffic again."""
     names = f"arraySort(arrayDistinct({pairs}.1))"
     containing = f"arrayFilter((name, next) -> startsWith(next, name), {names}, arrayShiftLeft({names}, 1))"
     return total(f"arrayMap(pair -> pair.2, arrayFilter(pair -> NOT has({containing}, pair.1), {pairs}))")
 
 
-FIRST = f"""
+def series(metrics: str, counters: str) -> str:
+    """One row for each series and minute: its labels, its samples without copies, and a counter's rate."""
+    return f"""rates AS (
+        SELECT minute, cluster_id, metric, series,
+            {total('groupArray(increase)')} / greatest(sum(seconds), 0.001) AS rate
+        FROM (
+            SELECT minute, cluster_id, metric, series,
+                toUnixTimestamp64Milli(ts) - toUnixTimestamp64Milli(lagInFrame(ts) OVER earlier) AS gap,
+                if(gap <= {GAP}000, gap / 1000, 0) AS seconds,
+                if(gap <= {GAP}000, greatest(value - lagInFrame(value) OVER earlier, 0), 0) AS increase
+            FROM metrics.metric_samples
+            WHERE metric IN ({counters}) AND (minute, cluster_id) IN (
+                SELECT minute - toIntervalMinute(n), cluster_id FROM changed ARRAY JOIN range({REACH + 1}) AS n)
+            WINDOW earlier AS (PARTITION BY cluster_id, metric, series ORDER BY ts, value
+                               ROWS BETWEEN 1 PRECEDING AND CURRENT ROW))
+        WHERE (minute, cluster_id) IN changed
+        GROUP BY minute, cluster_id, metric, series),
+    labelled AS (
+        SELECT minute, cluster_id, metric, series, max(cluster_name) AS cluster_name, any(labels) AS labels,
+            max(value) AS peak, groupUniqArray((ts, value)).2 AS samples
+        FROM metrics.metric_samples
+        WHERE metric IN ({metrics}) AND (minute, cluster_id) IN changed
+        GROUP BY minute, cluster_id, metric, series),
+    series AS (
+        SELECT * FROM labelled LEFT JOIN rates USING (minute, cluster_id, metric, series))"""
+
+
+def changes(table: str, columns: dict[str, str], identity: str) -> str:
+    """The derived rows that differ from those delivered last."""
+    return f"""rows AS (
+        SELECT minute, cityHash64({', '.join(columns)}) AS content, {', '.join(columns)}
+        FROM derived
+        WHERE (minute, cluster_id, {identity}, content) NOT IN (
+            SELECT minute, cluster_id, {identity}, argMax(content, written)
+            FROM metrics.{table}
+            WHERE arrived = toDateTime(0) AND success < known AND (minute, cluster_id) IN changed
+            GROUP BY minute, cluster_id, {identity}))"""
+
+
+STORE = """
 CREATE TABLE metrics.metric_samples (
     arrived DateTime CODEC(Delta(4), ZSTD(1)),
     minute DateTime CODEC(Delta(4), ZSTD(1)),
@@ -132,179 +185,152 @@ CREATE TABLE metrics.metric_samples (
     series UInt64,
     ts DateTime64(3) CODEC(Delta(8), ZSTD(1)),
     value Float64 CODEC(ZSTD(1)),
-    INDEX idx_arrived arrived TYPE minmax GRANULARITY 1
+    PROJECTION arrivals (SELECT arrived, minute, cluster_id, count() GROUP BY arrived, minute, cluster_id)
 ) ENGINE = MergeTree
 PARTITION BY toDate(arrived)
 ORDER BY (minute, cluster_id, metric, series, ts)
 TTL arrived + toIntervalDay(3)
 SETTINGS index_granularity = 512, ttl_only_drop_parts = 1;
-
-CREATE TABLE metrics.metric_rows_written (
-    target LowCardinality(String),
-    minute DateTime CODEC(Delta(4), ZSTD(1)),
-    cluster_id String,
-    key UInt64,
-    row UInt64,
-    written DateTime64(3) CODEC(Delta(8), ZSTD(1))
-) ENGINE = MergeTree
-PARTITION BY toDate(written)
-ORDER BY (target, minute, cluster_id, key)
-TTL toDateTime(written) + toIntervalDay(1)
-SETTINGS index_granularity = 512, ttl_only_drop_parts = 1;
 """
 
-LAST = f"""
-CREATE MATERIALIZED VIEW metrics.metric_samples_feed TO metrics.metric_samples AS
-{SAMPLES};
-"""
-
-NODES = f"""
-CREATE MATERIALIZED VIEW metrics.mv_populate_node_metrics REFRESH EVERY 5 SECOND APPEND TO metrics.NodeMetrics AS
-WITH
-    {buckets('mv_populate_node_metrics', 'NodeMetrics', NODE_METRICS, REACH)},
-    steps AS (
-        {steps(NODE_METRICS)}),
-    series AS (
-        SELECT minute, cluster_id, {NODE} AS node_name, max(cluster_name) AS cluster_name, metric,
-            labels['cpu'] AS cpu, labels['mode'] AS mode,
+NODE_COUNTERS = ("'node_cpu_seconds_total', 'container_network_receive_bytes_total',"
+                 " 'container_network_transmit_bytes_total'")
+NODE_METRICS = (f"{NODE_COUNTERS}, 'node_memory_MemTotal_bytes', 'node_memory_MemAvailable_bytes',"
+                " 'node_filesystem_size_bytes', 'node_filesystem_avail_bytes', 'node_load1', 'node_load5', 'node_load15'")
+NODES = series(NODE_METRICS, NODE_COUNTERS) + f""",
+    named AS (
+        SELECT *, coalesce(nullIf(labels['node'], ''), {HOST}) AS node_name,
             if(labels['fstype'] IN ('tmpfs', 'devtmpfs', 'overlay'), '', labels['mountpoint']) AS mountpoint,
-            concat(trimRight(labels['id'], '/'), '/') AS cgroup,
-            max(value) AS peak,
-            groupArrayIf(value, gap > 0) AS samples,
-            {total('groupArray(increase)')} / greatest(sum(seconds), 0.001) AS rate
-        FROM steps
-        WHERE (minute, cluster_id) IN (changed) AND node_name != ''
-        GROUP BY minute, cluster_id, metric, series, labels),
+            (concat(trimRight(labels['id'], '/'), '/'), rate) AS traffic
+        FROM series
+        WHERE node_name != ''),
     nodes AS (
-        SELECT minute, cluster_id, max(cluster_name) AS cluster_name, node_name,
-            uniqExactIf(cpu, metric = 'node_cpu_seconds_total') AS cores,
+        SELECT minute, cluster_id, node_name, max(cluster_name) AS cluster_name,
+            uniqExactIf(labels['cpu'], metric = 'node_cpu_seconds_total') AS cpus,
             {total("groupArrayIf(rate, metric = 'node_cpu_seconds_total')")} AS cpu_rate,
-            {total("groupArrayIf(rate, metric = 'node_cpu_seconds_total' AND mode = 'idle')")} AS idle_rate,
-            maxIf(peak, metric = 'node_memory_MemTotal_bytes') AS memory_total,
-            countIf(metric = 'node_memory_MemAvailable_bytes') > 0 AS memory_known,
-            maxIf(peak, metric = 'node_memory_MemAvailable_bytes') AS memory_available,
-            maxMapIf(map(mountpoint, peak), mountpoint != '' AND metric = 'node_filesystem_size_bytes') AS sizes,
-            maxMapIf(map(mountpoint, peak), mountpoint != '' AND metric = 'node_filesystem_avail_bytes') AS free,
-            arraySum(mapValues(sizes)) AS disk_total,
-            arraySum(arrayMap((size, place) -> if(mapContains(free, place), size - free[place], 0), mapValues(sizes), mapKeys(sizes))) AS disk_used,
+            {total("groupArrayIf(rate, metric = 'node_cpu_seconds_total' AND labels['mode'] = 'idle')")} AS idle_rate,
+            maxIf(peak, metric = 'node_memory_MemTotal_bytes') AS memory,
+            maxIf(peak, metric = 'node_memory_MemAvailable_bytes') AS available,
+            countIf(metric = 'node_memory_MemAvailable_bytes') > 0 AS available_known,
+            maxMapIf(map(mountpoint, peak), metric = 'node_filesystem_size_bytes' AND mountpoint != '') AS sizes,
+            maxMapIf(map(mountpoint, peak), metric = 'node_filesystem_avail_bytes' AND mountpoint != '') AS free,
             groupArrayArrayIf(samples, metric = 'node_load1') AS loads_1,
             groupArrayArrayIf(samples, metric = 'node_load5') AS loads_5,
             groupArrayArrayIf(samples, metric = 'node_load15') AS loads_15,
-            groupArrayIf((cgroup, rate), metric = 'container_network_receive_bytes_total') AS received,
-            groupArrayIf((cgroup, rate), metric = 'container_network_transmit_bytes_total') AS sent
-        FROM series
+            groupArrayIf(traffic, metric = 'container_network_receive_bytes_total') AS received,
+            groupArrayIf(traffic, metric = 'container_network_transmit_bytes_total') AS sent
+        FROM named
         GROUP BY minute, cluster_id, node_name),
     derived AS (
-        SELECT toDateTime64(minute, 3) AS ts, minute, cluster_id, cluster_name, node_name, toFloat64(cores) AS cpu_cores,
-            if(cpu_rate > 0, least(greatest(round(100 - 100 * idle_rate / greatest(cpu_rate, 0.01), 2), 0), 100), 0) AS cpu_usage_percent,
-            memory_total AS memory_total_bytes,
-            if(memory_known, greatest(memory_total - memory_available, 0), 0) AS memory_used_bytes,
-            if(memory_total > 0, memory_used_bytes / memory_total * 100, 0) AS memory_usage_percent,
-            disk_total AS disk_total_bytes, greatest(disk_used, 0) AS disk_used_bytes,
-            if(disk_total > 0, disk_used_bytes / disk_total * 100, 0) AS disk_usage_percent,
+        SELECT minute, toDateTime64(minute, 3) AS ts, cluster_id, cluster_name, node_name,
+            toFloat64(cpus) AS cpu_cores,
+            if(cpu_rate > 0, least(greatest(round(100 - 100 * idle_rate / greatest(cpu_rate, 0.01), 2), 0), 100), 0)
+                AS cpu_usage_percent,
+            memory AS memory_total_bytes,
+            if(available_known, greatest(memory - available, 0), 0) AS memory_used_bytes,
+            if(memory > 0, memory_used_bytes / memory * 100, 0) AS memory_usage_percent,
+            arraySum(mapValues(sizes)) AS disk_total_bytes,
+            arraySum(arrayMap(place -> if(mapContains(free, place), greatest(sizes[place] - free[place], 0), 0),
+                              mapKeys(sizes))) AS disk_used_bytes,
+            if(disk_total_bytes > 0, disk_used_bytes / disk_total_bytes * 100, 0) AS disk_usage_percent,
             {mean('loads_1')} AS load_1, {mean('loads_5')} AS load_5, {mean('loads_15')} AS load_15,
-            {leaves('received')} AS network_receive_bytes_per_sec,
-            {leaves('sent')} AS network_transmit_bytes_per_sec
-        FROM nodes)
-SELECT {NODE_ROW}
-FROM derived
-WHERE {unwritten('NodeMetrics', NODE_ROW, NODE_KEY, 'minute')};
-"""
+            {innermost('received')} AS network_receive_bytes_per_sec,
+            {innermost('sent')} AS network_transmit_bytes_per_sec
+        FROM nodes),
+    {changes('derived_nodes', NODE, 'node_name')}"""
 
-PODS = f"""
-CREATE MATERIALIZED VIEW metrics.mv_populate_pod_metrics REFRESH EVERY 5 SECOND APPEND TO metrics.PodMetrics AS
-WITH
-    {buckets('mv_populate_pod_metrics', 'PodMetrics', POD_METRICS, REACH)},
-    steps AS (
-        {steps(POD_METRICS)}),
-    series AS (
-        SELECT minute, cluster_id, max(cluster_name) AS cluster_name, metric,
-            labels['namespace'] AS namespace, labels['pod'] AS pod_name, labels['resource'] AS resource,
-            if(metric = 'kube_pod_status_phase', labels['phase'], '') AS phase,
-            if(metric = 'kube_pod_status_phase', '', labels['container']) AS container_name,
-            max(value) AS peak,
-            groupArrayIf(value, gap > 0) AS samples,
-            {total('groupArray(increase)')} / greatest(sum(seconds), 0.001) AS rate
-        FROM steps
-        WHERE (minute, cluster_id) IN (changed) AND pod_name != ''
-        GROUP BY minute, cluster_id, metric, series, labels),
+POD_COUNTERS = "'container_cpu_usage_seconds_total'"
+POD_METRICS = (f"{POD_COUNTERS}, 'container_memory_working_set_bytes', 'kube_pod_container_resource_requests',"
+               " 'kube_pod_container_resource_limits', 'kube_pod_container_status_restarts_total',"
+               " 'kube_pod_status_phase'")
+PODS = series(POD_METRICS, POD_COUNTERS) + f""",
     containers AS (
-        SELECT minute, cluster_id, max(cluster_name) AS cluster_name, namespace, pod_name, container_name,
-            maxIf(peak, metric = 'kube_pod_container_resource_requests' AND resource = 'cpu') AS cpu_requests,
-            maxIf(peak, metric = 'kube_pod_container_resource_limits' AND resource = 'cpu') AS cpu_limits,
+        SELECT minute, cluster_id, labels['namespace'] AS namespace, labels['pod'] AS pod_name,
+            if(metric = 'kube_pod_status_phase', '', labels['container']) AS container_name,
+            max(cluster_name) AS cluster_name,
+            maxIf(peak, metric = 'kube_pod_container_resource_requests' AND labels['resource'] = 'cpu') AS cpu_requests,
+            maxIf(peak, metric = 'kube_pod_container_resource_limits' AND labels['resource'] = 'cpu') AS cpu_limits,
             {total("groupArrayIf(rate, metric = 'container_cpu_usage_seconds_total')")} AS cpu_usage,
-            maxIf(peak, metric = 'kube_pod_container_resource_requests' AND resource = 'memory') AS memory_requests_bytes,
-            maxIf(peak, metric = 'kube_pod_container_resource_limits' AND resource = 'memory') AS memory_limits_bytes,
+            maxIf(peak, metric = 'kube_pod_container_resource_requests' AND labels['resource'] = 'memory')
+                AS memory_requests_bytes,
+            maxIf(peak, metric = 'kube_pod_container_resource_limits' AND labels['resource'] = 'memory')
+                AS memory_limits_bytes,
             groupArrayArrayIf(samples, metric = 'container_memory_working_set_bytes') AS memory_samples,
-            {mean('memory_samples')} AS memory_usage_bytes,
-            toInt32(least(greatest(maxIf(peak, metric = 'kube_pod_container_status_restarts_total'), 0), 2147483647)) AS restarts,
-            groupArrayIf(phase, peak = 1) AS phases
+            maxIf(peak, metric = 'kube_pod_container_status_restarts_total') AS restarted,
+            groupArrayIf(labels['phase'], metric = 'kube_pod_status_phase' AND peak = 1) AS phases
         FROM series
+        WHERE pod_name != ''
         GROUP BY minute, cluster_id, namespace, pod_name, container_name),
+    pods AS (
+        SELECT *, groupArrayArray(phases) OVER (PARTITION BY minute, cluster_id, namespace, pod_name) AS pod_phases
+        FROM containers),
     derived AS (
-        SELECT toDateTime64(minute, 3) AS ts, *,
-            groupArrayArray(phases) OVER (PARTITION BY minute, cluster_id, namespace, pod_name) AS pod_phases,
+        SELECT minute, toDateTime64(minute, 3) AS ts, cluster_id, cluster_name, namespace, pod_name, container_name,
+            cpu_requests, cpu_limits, cpu_usage, memory_requests_bytes, memory_limits_bytes,
+            {mean('memory_samples')} AS memory_usage_bytes,
+            toInt32(least(greatest(restarted, 0), 2147483647)) AS restarts,
             multiIf(has(pod_phases, 'Running'), 'Running', has(pod_phases, 'Pending'), 'Pending',
                     has(pod_phases, 'Failed'), 'Failed', has(pod_phases, 'Succeeded'), 'Succeeded', 'Unknown') AS status
-        FROM containers)
-SELECT {POD_ROW}
-FROM derived
-WHERE container_name != '' AND {unwritten('PodMetrics', POD_ROW, POD_KEY, 'minute')};
-"""
+        FROM pods
+        WHERE container_name != ''),
+    {changes('derived_pods', POD, 'namespace, pod_name, container_name')}"""
 
-GPUS = f"""
-CREATE MATERIALIZED VIEW metrics.mv_populate_gpu_metrics REFRESH EVERY 5 SECOND APPEND TO metrics.GPUMetrics AS
-WITH
-    {buckets('mv_populate_gpu_metrics', 'GPUMetrics', GPU_METRICS, 0)},
-    samples AS (
-        SELECT DISTINCT minute, cluster_id, cluster_name, metric, labels, ts, value
+GPU_METRICS = ("'DCGM_FI_DEV_GPU_UTIL', 'DCGM_FI_DEV_FB_USED', 'DCGM_FI_DEV_FB_FREE', 'DCGM_FI_DEV_GPU_TEMP',"
+               " 'DCGM_FI_DEV_POWER_USAGE'")
+GPUS = f"""named AS (
+        SELECT DISTINCT minute, cluster_id, cluster_name, metric, ts, value, labels,
+            coalesce(nullIf(labels['node'], ''), nullIf(labels['hostname'], ''), nullIf(labels['Hostname'], ''), {HOST})
+                AS node_name,
+            toUInt8OrZero(if(labels['gpu'] != '', labels['gpu'], extract(labels['device'], '[0-9]+$'))) AS gpu_index,
+            map(concat(labels['GPU_I_ID'], '/', labels['UUID']), value) AS instance
         FROM metrics.metric_samples
-        WHERE {GPU_METRICS} AND (minute, cluster_id) IN (changed)),
+        WHERE metric IN ({GPU_METRICS}) AND (minute, cluster_id) IN changed AND node_name != ''),
     gpus AS (
-        SELECT minute, cluster_id, max(cluster_name) AS cluster_name, {GPU_NODE} AS node_name, {GPU_INDEX} AS gpu_index,
+        SELECT minute, cluster_id, node_name, gpu_index, max(cluster_name) AS cluster_name,
             max(coalesce(nullIf(labels['gpu_model'], ''), labels['modelName'])) AS gpu_model,
             groupArrayIf(value, metric = 'DCGM_FI_DEV_GPU_UTIL') AS utilizations,
             groupArrayIf(value, metric = 'DCGM_FI_DEV_GPU_TEMP') AS temperatures,
             groupArrayIf(value, metric = 'DCGM_FI_DEV_POWER_USAGE') AS powers,
-            maxMapIf(map(concat(labels['GPU_I_ID'], '/', labels['UUID']), value), metric = 'DCGM_FI_DEV_FB_USED') AS used,
-            maxMapIf(map(concat(labels['GPU_I_ID'], '/', labels['UUID']), value), metric = 'DCGM_FI_DEV_FB_FREE') AS free
-        FROM samples
-        WHERE node_name != ''
+            maxMapIf(instance, metric = 'DCGM_FI_DEV_FB_USED') AS used,
+            maxMapIf(instance, metric = 'DCGM_FI_DEV_FB_FREE') AS free
+        FROM named
         GROUP BY minute, cluster_id, node_name, gpu_index),
     derived AS (
-        SELECT toDateTime64(minute, 3) AS ts, minute, cluster_id, cluster_name, node_name, gpu_index, gpu_model,
+        SELECT minute, toDateTime64(minute, 3) AS ts, cluster_id, cluster_name, node_name, gpu_index, gpu_model,
             {mean('utilizations')} AS utilization_percent,
             arraySum(mapValues(used)) * 1048576 AS memory_used_bytes,
-            if(empty(used) OR empty(free), 0, (arraySum(mapValues(used)) + arraySum(mapValues(free))) * 1048576) AS memory_total_bytes,
+            if(empty(used) OR empty(free), 0, memory_used_bytes + arraySum(mapValues(free)) * 1048576)
+                AS memory_total_bytes,
             {mean('temperatures')} AS temperature_celsius,
             {mean('powers')} AS power_watts
-        FROM gpus)
-SELECT {GPU_ROW}
-FROM derived
-WHERE {unwritten('GPUMetrics', GPU_ROW, GPU_KEY, 'minute')};
-"""
+        FROM gpus),
+    {changes('derived_gpus', GPU, 'node_name, gpu_index')}"""
 
-CLUSTERS = f"""
-CREATE MATERIALIZED VIEW metrics.mv_populate_cluster_metrics REFRESH EVERY 5 SECOND APPEND TO metrics.ClusterMetrics AS
-WITH
-    {buckets('mv_populate_cluster_metrics', 'ClusterMetrics', '1', 0)},
-    derived AS (
-        SELECT ts, minute, cluster_id, max(cluster_name) AS cluster_name, max(cluster_platform) AS cluster_platform,
-            toString(metric) AS metric_name, max(value) AS value, labels
+POINTS = """rows AS (
+        SELECT minute, 0 AS content, ts, cluster_id, max(cluster_name) AS cluster_name,
+            max(cluster_platform) AS cluster_platform, toString(metric) AS metric_name, max(value) AS value,
+            any(labels) AS labels
         FROM metrics.metric_samples
-        WHERE (minute, cluster_id) IN (changed)
-        GROUP BY minute, cluster_id, metric, series, ts, labels)
-SELECT {CLUSTER_ROW}
-FROM derived
-WHERE {unwritten('ClusterMetrics', CLUSTER_ROW, CLUSTER_KEY, 'minute')};
-"""
+        WHERE (minute, cluster_id) IN changed
+        GROUP BY minute, cluster_id, metric, series, ts
+        HAVING (min(arrived), minute, cluster_id) IN (SELECT arrived, minute, cluster_id FROM arrivals))"""
 
-DEFINITIONS = FIRST + "".join([
-    written("node_rows_written", "NodeMetrics", NODE_ROW, NODE_KEY, "toDateTime(ts)"),
-    written("pod_rows_written", "PodMetrics", POD_ROW, POD_KEY, "toDateTime(ts)"),
-    written("gpu_rows_written", "GPUMetrics", GPU_ROW, GPU_KEY, "toDateTime(ts)"),
-    written("cluster_rows_written", "ClusterMetrics", CLUSTER_ROW, CLUSTER_KEY, "toStartOfMinute(ts)"),
-    NODES, PODS, GPUS, CLUSTERS, LAST])
+DEFINITIONS = "".join((
+    STORE,
+    outbox("derived_nodes", NODE),
+    outbox("derived_pods", POD),
+    outbox("derived_gpus", GPU),
+    outbox("derived_points", POINT),
+    delivery("mv_populate_node_metrics", "NodeMetrics", "derived_nodes", NODE),
+    delivery("mv_populate_pod_metrics", "PodMetrics", "derived_pods", POD),
+    delivery("mv_populate_gpu_metrics", "GPUMetrics", "derived_gpus", GPU),
+    delivery("mv_populate_cluster_metrics", "ClusterMetrics", "derived_points", POINT),
+    derivation("derive_nodes", "derived_nodes", NODE, REACH, NODES),
+    derivation("derive_pods", "derived_pods", POD, REACH, PODS),
+    derivation("derive_gpus", "derived_gpus", GPU, 0, GPUS),
+    derivation("derive_points", "derived_points", POINT, 0, POINTS),
+    f"\nCREATE MATERIALIZED VIEW metrics.feed_samples TO metrics.metric_samples AS {SAMPLES};\n",
+))
 
 
 def plan(run: Any) -> list[Any]:

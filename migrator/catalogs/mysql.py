@@ -13,6 +13,7 @@ from migrator.errors import StatementRefused
 from migrator.statements import tokens
 
 Query = Callable[[str], list[tuple[Any, ...]]]
+BROKEN = "(does not run"
 INVISIBLE = "(not visible to this user; grant it SHOW_ROUTINE, or on MariaDB SELECT on mysql.proc)"
 JSON_CHECK = re.compile(r"json_valid\(`([^`]+)`\)")
 NUMERIC = re.compile(r"(tiny|small|medium|big)?int|decimal|float|double|bit|year")
@@ -44,7 +45,8 @@ def read_catalog(query: Query, database: str, ledger_table: str) -> Catalog:
             catalog[Object("output", owner, name)] = {}
         elif Object("table", owner) in catalog:
             is_json = (owner, name) in json_columns
-            if default is not None and not is_mariadb and "DEFAULT_GENERATED" not in extra:
+            if default is not None and not is_mariadb and not re.match("bit|(var)?binary", type_) and (
+                    "DEFAULT_GENERATED" not in extra):
                 default = quote(default)  # MySQL shows a literal as bare text
             catalog[Object("column", owner, name)] = column(
                 "json" if is_json else type_, nullable == "YES", default, extra or "",
@@ -66,11 +68,16 @@ def table(engine: str, collation: str, comment: str, partitioned: str = "") -> A
 
 def column(type_: str, nullable: bool, default: str | None, extra: str, collation: str, generated: str,
            comment: str) -> Attributes:
-    """One column by meaning. `default` is SQL; a default of NULL is the same as none, an integer's width says nothing."""
-    type_ = re.sub(r"\b((?:small|medium|big)?int|tinyint(?!\(1\))|year)\(\d+\)(?!.*zerofill)", r"\1", type_)
+    """One column by meaning. `default` is SQL; a default of NULL is the same as none."""
+    type_ = plain_type(type_)
     extra = re.sub(r"default_generated|(virtual|stored) generated|\(\)", "", extra.lower())
     return {"type": type_, "null": "yes" if nullable else "no", "default": default_value(type_, default),
             "extra": " ".join(extra.split()), "collation": collation, "generated": _bare(generated), "comment": comment}
+
+
+def plain_type(text: str) -> str:
+    """A type without the width of an integer, which MariaDB shows and which says nothing; tinyint(1) is a boolean."""
+    return re.sub(r"\b((?:small|medium|big)?int|tinyint(?!\(1\))|year)\(\d+\)(?!.*zerofill)", r"\1", text)
 
 
 def default_value(type_: str, default: str | None) -> str:
@@ -79,6 +86,8 @@ def default_value(type_: str, default: str | None) -> str:
         return ""
     if re.fullmatch(r"(?i)(current_timestamp|now|localtime(stamp)?)(\(\d*\))?", default):
         return re.sub(r"(?i)[a-z_]+", "CURRENT_TIMESTAMP", default).replace("()", "")
+    if re.match("(var)?binary", type_) and (digits := re.fullmatch(r"(?i)(?:0x|x')([0-9a-f]*)'?", default)):
+        return f"'{bytes.fromhex(digits[1]).decode('latin-1')}'"
     literal = unquote(default) if default.startswith("'") else {"TRUE": "1", "FALSE": "0"}.get(default.upper(), default)
     try:
         number = f"{Decimal(literal).normalize():f}"
@@ -89,7 +98,7 @@ def default_value(type_: str, default: str | None) -> str:
 
 def _bare(expression: str) -> str:
     """An expression without what the dialects add to it: introducers, backquotes, blanks, parentheses around it."""
-    text = re.sub(r"_utf8mb[34](?=')", "", expression.replace("\\'", "'").replace("`", "").lower())
+    text = re.sub(r"_utf8mb[34](?=')", "", re.sub(r"\\+'", "'", expression).replace("`", "").lower())
     return strip_outer(re.sub(r"\s*([^\w\s'])\s*", r"\1", re.sub(r"\s+", " ", text)))
 
 
@@ -156,8 +165,8 @@ def _routines(query: Query) -> Iterable[tuple[Object, Attributes]]:
             "SELECT routine_type, specific_name, parameter_mode, parameter_name, dtd_identifier"
             " FROM information_schema.parameters WHERE specific_schema = DATABASE() ORDER BY specific_name,"
             " ordinal_position"):
-        width = column(data_type or "", True, None, "", "", "", "")["type"]
-        parameters.setdefault((type_, name), []).append(f"{mode or 'RETURNS'} {parameter or ''} {width}".strip())
+        parameters.setdefault((type_, name), []).append(
+            " ".join(filter(None, (mode or "RETURNS", parameter, plain_type(data_type or "")))))
     for type_, name, body, security, mode in query(
             "SELECT routine_type, routine_name, routine_definition, security_type, sql_mode"
             " FROM information_schema.routines WHERE routine_schema = DATABASE() ORDER BY routine_name"):
@@ -200,17 +209,18 @@ def same_queries(query: Query, dialect: str, expected: Mapping[Object, Attribute
     """`live` with the expected text in each view whose query means the same: the server itself writes out both.
 
     The text that a server keeps differs between versions and dialects; the note of EXPLAIN is one server's spelling of
-    both. A query that does not run any more (its table or column is gone) says so instead.
+    both. A query that does not run any more (its table or column is gone) says so instead: the view itself stays listed.
     """
     changed = dict(live)
     for item, wanted in expected.items():
-        if item.kind != "view" or item not in live or live[item].get("query") == wanted["query"]:
+        if item.kind != "view" or "query" not in wanted or item not in live:
             continue
-        found = _explained(query, dialect, live[item]["query"])
-        if found.startswith("(does not run"):
-            changed[item] = {**live[item], "query": found}
-        elif found == _explained(query, dialect, wanted["query"]):
-            changed[item] = {**live[item], "query": wanted["query"]}
+        text = found = live[item]["query"]
+        if (note := _explained(query, dialect, text)).startswith(BROKEN):
+            found = note
+        elif text != wanted["query"] and note == _explained(query, dialect, wanted["query"]):
+            found = wanted["query"]
+        changed[item] = {**live[item], "query": found}
     return changed
 
 
@@ -218,7 +228,7 @@ def _explained(query: Query, dialect: str, text: str) -> str:
     try:
         query(f"EXPLAIN {'EXTENDED' if dialect == 'mariadb' else 'FORMAT=TRADITIONAL'} {text}")
     except StatementRefused as error:
-        return f"(does not run: {error})"
+        return f"{BROKEN}: {error})"
     return _by_alias(next((str(message) for _, code, message in query("SHOW WARNINGS") if code == 1003), ""))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from migrator.catalogs import Catalog, Object, split_top, strip_outer
+from migrator.catalogs import Attributes, Catalog, Object, split_top, strip_outer
 from migrator.catalogs import clickhouse as catalogs
 from migrator.catalogs.clickhouse import Query, quote
 from migrator.errors import MigrateError, StepFailed
@@ -33,6 +33,12 @@ class Definitions:
     def parts(self, kind: str, table: str) -> list[Object]:
         """A table's columns, indexes or projections, in their order."""
         return [item for item in self.catalog if item.kind == kind and item.table == table]
+
+    def superseded(self, live: Catalog, table: str) -> list[Object]:
+        """A table's live indexes that must be gone: dropped by a definition, or defined under another name."""
+        defined = [self.catalog[item] for item in self.parts("index", table)]
+        return [item for item in live if item.kind == "index" and item.table == table and item not in self.catalog
+                and (item in self.obsolete or live[item] in defined)]
 
 
 def read_definitions(query: Query, text: str) -> Definitions:
@@ -70,10 +76,9 @@ def _read(definitions: Definitions, sql: str) -> None:
     elif verb == "ALTER":
         _additions(definitions, table, rest)
     elif kind == "TABLE":
-        inside, tail = _brackets(rest)
         definitions.texts[Object("table", table)] = sql
-        definitions.catalog[Object("table", table)] = _table(tail)
-        for element in split_top(inside, "clickhouse"):
+        definitions.catalog[Object("table", table)] = _table(engine_clauses(sql))
+        for element in split_top(_brackets(rest)[0], "clickhouse"):
             _element(definitions, table, element)
     else:
         definitions.texts[Object("view", table)] = sql
@@ -113,8 +118,13 @@ def _element(definitions: Definitions, table: str, element: str) -> None:
     definitions.texts[item] = element
 
 
-def _table(tail: str) -> dict[str, str]:
-    clauses = catalogs.read_clauses(tail.removeprefix("ENGINE = "))
+def engine_clauses(create: str) -> dict[str, str]:
+    """What follows the columns in a formatted CREATE TABLE, by clause; the engine under the empty key."""
+    rest = HEAD.fullmatch(create)[4]  # type: ignore[index]  # it was read before
+    return catalogs.read_clauses(_brackets(rest)[1].removeprefix("ENGINE = "))
+
+
+def _table(clauses: Mapping[str, str]) -> dict[str, str]:
     partition, order, primary = (_key(clauses.get(clause, "")) for clause in ("PARTITION BY", "ORDER BY", "PRIMARY KEY"))
     return dict(catalogs.table(clauses[""], partition, order, primary or order, clauses.get("TTL", ""),
                                clauses.get("SETTINGS", "")))
@@ -152,3 +162,21 @@ def _depth(kind: str, text: str) -> int:
 def sql_name(name: str) -> str:
     """A name, or a `database.table`, quoted where it has to be."""
     return ".".join(part if re.fullmatch(r"[A-Za-z_]\w*", part) else f"`{part}`" for part in name.split(".", 1))
+
+
+def of_table(table: str, column: str = "table") -> str:
+    """The condition by which a system table shows what belongs to a `database.table`."""
+    database, _, name = table.partition(".")
+    return f"database = {quote(database)} AND {column} = {quote(name)}"
+
+
+def column_text(name: str, column: Attributes) -> str:
+    """The declaration of a live column."""
+    return " ".join(filter(None, [f"`{name}`", column["type"], column["default"], column["codec"]]))
+
+
+def index_text(name: str, index: Attributes) -> str:
+    """The declaration of a live index."""
+    several = len(split_top(index["expression"], "clickhouse")) > 1
+    expression = f"({index['expression']})" if several else index["expression"]
+    return f"INDEX `{name}` {expression} TYPE {index['type']} GRANULARITY {index['granularity']}"

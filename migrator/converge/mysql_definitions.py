@@ -271,7 +271,8 @@ def _type(words: _Words) -> str:
         type_ += f"({','.join(quote(unquote(item)) if item.startswith(chr(39)) else item for item in words.items())})"
     else:
         type_ += WIDTHS.get(type_, "")
-    return type_ + "".join(f" {word.lower()}" for word in ("UNSIGNED", "ZEROFILL") if words.next(word))
+    signs = [f" {word.lower()}" for word in ("UNSIGNED", "ZEROFILL") if words.next(word)]
+    return catalogs.plain_type("".join([type_, *signs]))
 
 
 def _value(words: _Words) -> str:

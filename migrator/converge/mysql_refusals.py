@@ -102,7 +102,8 @@ class _Table:
 
     def orphans(self) -> Iterator[str]:
         """Rows without the parent that a new foreign key requires, and parents of another type."""
-        for key in self.compared.new_keys(self.definition):
+        exists = self.compared.exists(self.definition)
+        for key in self.compared.new_keys(self.definition) if exists else self.definition.keys:
             pairs = [(Object("column", key.table, child), Object("column", key.parent, parent))
                      for child, parent in zip(key.columns, key.parent_columns, strict=True)]
             for child, parent in pairs:

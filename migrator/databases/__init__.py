@@ -20,6 +20,7 @@ from migrator.settings import Address, Settings
 
 Rows = list[tuple[Any, ...]]
 ATTEMPT_SECONDS = 5.0  # one try never takes longer, so that a hanging one cannot eat the budget
+KEPT = "^[A-Za-z0-9_.]+__before_[0-9]{4}$"  # an old table that a convergence kept, by the number of its step
 LONGEST_PAUSE = 0.5  # a server is noticed within a second of being up
 
 
@@ -123,21 +124,23 @@ def _connector(target: str) -> Callable[..., Database]:
     return mysql.connect
 
 
-def connect(settings: Settings, targets: Sequence[str], identity: Identity, log: Log, clock: Clock, *,
+def connect(settings: Settings, targets: Sequence[str], identity: Identity, log: Log, clock: Clock | None = None, *,
             writes: bool) -> dict[str, Database]:
-    """All databases of the targets, connected side by side within what is left on the clock.
+    """All databases of the targets, connected side by side within one budget, or within what is left on the clock.
 
     "Up" means that an authenticated query was answered. Raises AccessDenied or WrongServer at once, Unreachable when
     the budget is over (±0.25 s, hanging tries included). With `writes` False the servers refuse every write.
     """
-    stop = threading.Event()
+    connectors = {target: _connector(target) for target in targets}  # loading the drivers is no time of the servers'
+    clock, stop = clock or Clock(settings.wait_timeout), threading.Event()
     answers: queue.Queue[tuple[str, Database | BaseException]] = queue.Queue()
     addresses = {target: settings.address(target) for target in targets}
     reasons: dict[str, NotYet] = {}
 
     def attempts(target: str) -> None:
         try:
-            answers.put((target, _wait_for(addresses[target], settings, identity, log, clock, stop, reasons, writes)))
+            answers.put((target, _wait_for(addresses[target], lambda seconds: connectors[target](
+                addresses[target], settings, identity, timeout=seconds, writes=writes), log, clock, stop, reasons)))
         except BaseException as error:  # handed to the main thread, which alone decides
             answers.put((target, error))
 
@@ -155,25 +158,24 @@ def connect(settings: Settings, targets: Sequence[str], identity: Identity, log:
     except (queue.Empty, NotYet):
         for database in databases.values():
             database.close()
-        missing = {addresses[target]: reasons.get(target, NotYet("no answer"))
-                   for target in targets if target not in databases}
+        missing = {target: reasons.get(target, NotYet("no answer")) for target in targets if target not in databases}
         final = min((reason.final for reason in missing.values()), key=lambda final: final is not Unreachable)
-        raise final("; ".join(f"{address} did not answer within {clock.seconds:g} s: {reason}"
-                              for address, reason in missing.items())) from None
+        raise final("; ".join(f"{addresses[target]} did not answer within {clock.seconds:g} s: {reason}"
+                              for target, reason in missing.items())) from None
     finally:
         stop.set()
     return {target: databases[target] for target in targets}
 
 
-def _wait_for(address: Address, settings: Settings, identity: Identity, log: Log, clock: Clock, stop: threading.Event,
-              reasons: dict[str, NotYet], writes: bool) -> Database:
+def _wait_for(address: Address, attempt: Callable[[float], Database], log: Log, clock: Clock, stop: threading.Event,
+              reasons: dict[str, NotYet]) -> Database:
     def remember(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         assert isinstance(error, NotYet)
         reasons[address.target] = error
         if not stop.is_set():
             log.info("waiting", target=address.target, address=str(address), reason=str(error), attempt=
-                     state.attempt_number, seconds_left=round(clock.left, 1))
+                     state.attempt_number, seconds_left=clock.left)
 
     jitter = tenacity.wait_exponential_jitter(multiplier=0.05, max=LONGEST_PAUSE, jitter=0.05)
     retrying = tenacity.Retrying(
@@ -183,14 +185,13 @@ def _wait_for(address: Address, settings: Settings, identity: Identity, log: Log
         wait=lambda state: min(jitter(state), clock.left),
         sleep=stop.wait,  # type: ignore[arg-type]
         after=remember, reraise=True)
-    return retrying(lambda: _connector(address.target)(
-        address, settings, identity, timeout=max(0.2, min(ATTEMPT_SECONDS, clock.left)), writes=writes))
+    return retrying(lambda: attempt(max(0.2, min(ATTEMPT_SECONDS, clock.left))))
 
 
 def _report_ready(log: Log, database: Database, address: Address, clock: Clock) -> None:
     fields = {"target": database.target, "dialect": database.dialect, "server": database.version,
               "address": str(address), "encrypted": database.encrypted,
-              "seconds": round(clock.seconds - clock.left, 3)}
+              "seconds": clock.seconds - clock.left}
     if address.secure and not database.encrypted:
         log.warning("ready", **fields, reason="the server offers no TLS: this connection is in plain text")
     else:

@@ -12,11 +12,11 @@ from typing import Any
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
-from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError, NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError, NewConnectionError, ResponseError, SSLError
 
 from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs
 from migrator.converge import Change
-from migrator.databases import Identity, NotYet, Rows
+from migrator.databases import KEPT, Identity, NotYet, Rows
 from migrator.databases.clickhouse_lock import Lock
 from migrator.errors import AccessDenied, LostConnection, StatementRefused, WrongServer
 from migrator.ledger import Applied
@@ -47,6 +47,8 @@ def connect(address: Address, settings: Settings, identity: Identity, *, timeout
         version = str(client.command("SELECT version()"))
     except ClickHouseError as error:
         raise _refused_at_login(error, address) from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise WrongServer(f"{address} answers like no ClickHouse: {_message(error)}") from None
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST:
         raise WrongServer(f"{address} is ClickHouse {version}; at least {OLDEST[0]}.{OLDEST[1]} is needed")
@@ -79,8 +81,7 @@ def _refused_at_login(error: ClickHouseError, address: Address) -> Exception:
         return NotYet(f"the host name {address.host} does not resolve")
     if "BadStatusLine" in repr(error.__cause__):
         return WrongServer(f"{address} does not speak HTTP; is it ClickHouse's HTTP port (8123)?")
-    status = re.search(r"HTTP\w* status (?:code )?(\d+)|response status (\d+)", str(error))
-    if code is None and status and not {"502", "503", "504", "429"} & set(status.groups()):
+    if isinstance(cause, ResponseError) or code is None and cause is error and not re.search(r"status (code )?(429|502|503|504)\b", str(error)):
         return WrongServer(f"{address} answers like no ClickHouse: {_message(error)}")
     return NotYet(_message(error) if code else _reason(cause))
 
@@ -262,4 +263,4 @@ class ClickHouse:
     def kept(self) -> list[tuple[str, int]]:
         return [(f"{database}.{name}", size) for database, name, size in self.query(
             "SELECT database, name, ifNull(total_bytes, 0) FROM system.tables"
-            " WHERE name LIKE '%\\\\_\\\\_before\\\\_%' ORDER BY database, name")]
+            f" WHERE match(database || '.' || name, '{KEPT}') ORDER BY database, name")]

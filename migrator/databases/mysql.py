@@ -17,7 +17,7 @@ from mysql.connector.constants import ClientFlag
 
 from migrator.catalogs import Attributes, Catalog, Object, mysql as catalogs
 from migrator.converge import Change
-from migrator.databases import Identity, NotYet, Rows
+from migrator.databases import KEPT, Identity, NotYet, Rows
 from migrator.errors import AccessDenied, LostConnection, StatementRefused, WrongServer
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
@@ -28,9 +28,10 @@ SQL_MODE = ("ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE
             "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION")
 METADATA_LOCK_SECONDS = 5  # a waiting ALTER blocks every new reader of the table: wait briefly, then try again
 DDL_PATIENCE_SECONDS = 60  # for a lock held by somebody's open transaction, in all
+SILENCE_SECONDS = 1  # after which a server that does not greet is asked whether it is another kind
 GIVE_UP_SECONDS = 2  # for the connection that ends another one
 
-NOT_YET = {2002, 2003, 2005, 1040, 1203, 1226, 3032, 1053, 2013, 2006, 2055}
+NOT_YET = {2002, 2003, 2005, 1040, 1203, 1226, 3032, 1053, 2013, 2006, 2055, 3024}  # 3024: the driver's timeout
 LOGIN = {1045, 1044, 1698, 3118, 4151, 1130, 1524, 2059, 2061, 1251, 3159, 2026}
 DENIED = {1142, 1143, 1044, 1227, 1370, 1419}
 LOST = {2006, 2013, 2055, 2045, 2014, 2027, 4031, 1927, 1053, -1, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 3169}
@@ -98,9 +99,34 @@ class Connection(MySQLConnection):
 
     def _do_handshake(self) -> None:
         self._authenticator = Guard()
+        self._await_greeting()
         super()._do_handshake()
         if self._must_encrypt and not self._client_flags & ClientFlag.SSL:
             raise AccessDenied("TLS is asked for (ssl-mode), but the server offers none")
+
+    def _await_greeting(self) -> None:
+        """Look at the first bytes: the driver takes any for a length, and waits for the rest of what is no packet."""
+        sock: Any = self._socket.sock
+        patience = sock.gettimeout()
+        sock.settimeout(min(SILENCE_SECONDS, patience))
+        try:
+            head = sock.recv(5, socket.MSG_PEEK)
+        except TimeoutError:
+            if _speaks_http(sock.getpeername()):
+                raise WrongServer("speaks HTTP; is it ClickHouse's port?") from None
+            sock.settimeout(patience)
+            head = sock.recv(5, socket.MSG_PEEK)
+        sock.settimeout(patience)
+        if len(head) == 5 and not (head[3] == 0 and head[4] in (10, 255)):
+            raise WrongServer("does not speak the MySQL protocol")
+
+
+def _speaks_http(address: Any) -> bool:
+    """Whether a server that says nothing was waiting for a request; asked on a connection of its own."""
+    with contextlib.suppress(OSError), socket.create_connection(address[:2], SILENCE_SECONDS) as probe:
+        probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return probe.recv(5, socket.MSG_WAITALL) == b"HTTP/"
+    return False
 
 
 def connect(address: Address, settings: Settings, identity: Identity, *, timeout: float, writes: bool) -> MySQL:
@@ -110,6 +136,8 @@ def connect(address: Address, settings: Settings, identity: Identity, *, timeout
         database = MySQL(address, settings, identity, connection, writes=writes)
     except AccessDenied as error:
         raise AccessDenied(f"{address}: {error}") from None
+    except WrongServer as error:
+        raise WrongServer(f"{address} {error}") from None
     except LostConnection as error:
         raise NotYet(str(error)) from None
     except mysql.connector.Error as error:
@@ -326,7 +354,7 @@ class MySQL:
     def kept(self) -> list[tuple[str, int]]:
         return [(str(name), int(size or 0)) for name, size in self.query(
             "SELECT table_name, data_length + index_length FROM information_schema.tables WHERE table_schema ="
-            " DATABASE() AND table_name LIKE '%\\_\\_before\\_%' ORDER BY table_name")]
+            f" DATABASE() AND table_name REGEXP '{KEPT}' ORDER BY table_name")]
 
 
 def _text(value: Any) -> Any:

@@ -183,3 +183,34 @@ SHAPES = {
         if name not in TABLES_7) + OLD_PROCEDURES) + POOL_ROWS + JOB_ROWS + REPLICA_ROWS + METRIC_ROWS,
 }  # fmt: skip
 ONLY_MYSQL = {"M-6 functional indexes": by_hand_7("varchar(128)") + FUNCTIONAL + POOL_ROWS}
+
+LATER = {  # M-9: four tables that came back under the same names in another form, each enough for a refusal
+    "pricing_submissions_raw": f"""CREATE TABLE pricing_submissions_raw (
+        id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, submission_id char(36) NOT NULL UNIQUE,
+        source_instance_id varchar(255) NOT NULL, source_agent_id varchar(255) NOT NULL,
+        source_type enum('primary','replica-manual','replica-automatic') NOT NULL, pool_id varchar(128) NOT NULL,
+        instance_type varchar(50) NOT NULL, region varchar(50) NOT NULL, az varchar(50) NOT NULL,
+        spot_price decimal(10,6) NOT NULL, ondemand_price decimal(10,6), observed_at timestamp NOT NULL,
+        submitted_at timestamp NOT NULL, received_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+        is_duplicate boolean DEFAULT FALSE, duplicate_of char(36), client_id char(36), batch_id varchar(100),
+        processed boolean DEFAULT FALSE, processed_at timestamp NULL) {UNICODE};""",
+    "data_processing_jobs": f"""CREATE TABLE data_processing_jobs (
+        id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        job_type enum('deduplication','interpolation','gap-filling','cleanup') NOT NULL,
+        status enum('pending','running','completed','failed') DEFAULT 'pending', start_time timestamp NOT NULL,
+        end_time timestamp NULL, records_processed int DEFAULT 0, records_inserted int DEFAULT 0,
+        records_updated int DEFAULT 0, records_deleted int DEFAULT 0, error_message text, metadata json,
+        created_at timestamp NULL DEFAULT CURRENT_TIMESTAMP) {UNICODE};""",
+    "pricing_snapshots_interpolated": f"""CREATE TABLE pricing_snapshots_interpolated (
+        id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, pool_id varchar(128) NOT NULL, instance_type varchar(50) NOT NULL,
+        region varchar(50) NOT NULL, az varchar(50) NOT NULL, spot_price decimal(10,6) NOT NULL,
+        time_bucket timestamp NOT NULL, interpolated_from_before bigint, interpolated_from_after bigint,
+        gap_duration_minutes int, confidence_score decimal(3,2) NOT NULL DEFAULT 0.80,
+        created_at timestamp NULL DEFAULT CURRENT_TIMESTAMP,
+        UNIQUE KEY unique_pool_bucket (pool_id, time_bucket)) {UNICODE};""",
+    "pricing_snapshots_ml": f"""CREATE TABLE pricing_snapshots_ml (
+        id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, pool_id varchar(128) NOT NULL, time_bucket timestamp NOT NULL,
+        predicted_price decimal(10,6) NOT NULL, model_id varchar(36), model_version varchar(50),
+        prediction_confidence decimal(3,2), based_on_measurements int, features_used json,
+        created_at timestamp NULL DEFAULT CURRENT_TIMESTAMP) {UNICODE};""",
+}

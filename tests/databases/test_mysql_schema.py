@@ -852,6 +852,14 @@ def test_nothing_is_copied_from_a_table_of_another_form(no_prices: Database) -> 
     assert apply_0006_again(no_prices) == ([], [])
 
 
+def test_a_plan_on_an_empty_database_reads_no_table_that_is_yet_to_come(fresh_mysql: Database) -> None:
+    """Before 0005 ran there is nothing to name and nothing to copy."""
+    plan = [line["would"] for line in run_statements(fresh_mysql, "0006_replica_management.mysql", "--dry-run")]
+
+    assert plan
+    assert {text.split(" ")[0] for text in plan} == {"CREATE", "ALTER"}
+
+
 def test_prices_of_an_existing_database_are_in_the_plan_before_there_is_a_table_for_them(
     fresh_mysql: Database,
 ) -> None:

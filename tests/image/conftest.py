@@ -60,12 +60,13 @@ class Docker:
     environ: dict[str, str]
 
     def __call__(self, *arguments: str, check: bool = False, timeout: float = 300, **environ: str) -> Done:
-        """Run `docker ARGUMENTS`; with `check`, a failure fails the test and shows what was printed."""
+        """Run `docker ARGUMENTS`; with `check`, a failure fails the test and shows the end of the output."""
         done = subprocess.run(
             ["docker", *arguments], env=self.environ | environ, cwd=ROOT, timeout=timeout,
             stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
         )  # fmt: skip
-        assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        ends = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{ends}"
         return Done(done.returncode, done.stdout, done.stderr)
 
     def build(self, tag: str, *options: str) -> str:

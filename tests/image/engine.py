@@ -2,6 +2,7 @@
 
     with docker_engine() as environ: subprocess.run(["docker", "build", "."], env=environ)
     python3 -m tests.image.engine COMMAND ...     the same for a shell: runs COMMAND where `docker` works
+    python3 -m tests.image.engine --private COMMAND ...     always on an engine of its own, which has no image
 
 The private engine lives in network, mount, process and IPC namespaces of its own and reaches the outside through a
 user-mode network. So it changes no firewall rule, link, route, sysctl or mount of this machine, listens on no port,
@@ -276,6 +277,9 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         guard(Path(arguments[1]), int(arguments[2]), int(arguments[3]))
         return 0
+    if not arguments:
+        print(__doc__)
+        return 2
     private = arguments[:1] == ["--private"]
     with private_engine() if private else docker_engine() as environ:
         return subprocess.run(arguments[private:], env=environ).returncode

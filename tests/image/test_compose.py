@@ -1,9 +1,13 @@
 """compose.yaml as a gate: what depends on migrate starts when both schemas are right, and not otherwise."""
 
+import json
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tests.image.conftest import Docker, Stack
+from tests.image.engine import ROOT
 
 # By dialect of the other database, so that a drift of each kind of server is tried: target, the deed, its repair.
 DRIFTS = {
@@ -46,6 +50,18 @@ def plain_run(stack: Stack, *arguments: str) -> Any:
     return stack.docker("run", "--rm", *options, stack.environ["MIGRATE_IMAGE"], *arguments)
 
 
+def test_the_file_for_users_is_complete_and_pins_its_images(docker: Docker) -> None:
+    """compose.yaml without the overlay: it parses, no image moves by itself, and all that needs the schemas waits."""
+    done = docker("compose", "-f", "compose/compose.yaml", "config", "--format", "json", check=True)
+    services = json.loads(done.stdout)["services"]
+    assert set(services) == {"clickhouse", "mysql", "migrate", "app", "collector"}
+    for name in ("clickhouse", "mysql", "app", "collector"):
+        assert re.search(r":\d+\.[\w.-]+$", services[name]["image"]), services[name]["image"]
+    for name in ("app", "collector"):
+        assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+    assert "\n    create_schema: false" in (ROOT / "compose/collector.yaml").read_text()
+
+
 def test_a_dry_run_tells_the_plan_and_writes_nothing(stack: Stack) -> None:
     """By compose and by docker run, on empty databases: the same plan, exit 0, and the databases stay empty."""
     stack.empty()
@@ -62,7 +78,7 @@ def test_the_app_starts_only_after_migrate_has_exited_0(stack: Stack) -> None:
     stack("up", "--detach", check=True)
     migrate, app = stack.state("migrate"), stack.state("app")
     assert (migrate["Status"], migrate["ExitCode"], app["Status"]) == ("exited", 0, "running")
-    assert app["StartedAt"] > migrate["FinishedAt"]
+    assert datetime.fromisoformat(app["StartedAt"]) > datetime.fromisoformat(migrate["FinishedAt"])
     assert ["NodeMetrics"] in stack.query("clickhouse", "SELECT name FROM system.tables WHERE database = 'metrics'")
 
 

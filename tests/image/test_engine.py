@@ -15,7 +15,11 @@ from tests.image.engine import CGROUPS, PREFIX, ROOT, as_root, docker, install_t
 
 def traces() -> Counter[str]:
     """Everything of this machine that an engine could leave behind, a line each."""
-    lines = [*os.listdir("/sys/class/net"), *CGROUPS.rglob(PREFIX + "*"), *Path(tempfile.gettempdir()).glob(PREFIX + "*")]
+    lines = [
+        *os.listdir("/sys/class/net"),
+        *CGROUPS.rglob(PREFIX + "*"),
+        *Path(tempfile.gettempdir()).glob(PREFIX + "*"),
+    ]
     for name in ("self/mounts", "net/route", "net/ipv6_route", "sys/net/ipv4/ip_forward"):
         lines += Path("/proc", name).read_text().splitlines()
     firewall = subprocess.run([*as_root(), "iptables-save"], capture_output=True, text=True, check=True).stdout
