@@ -32,7 +32,9 @@ class Job:
         everything = discover(settings.steps_dir, ("clickhouse", "mysql"))
         self.newest = everything[-1].version
         self.steps = tuple(step for step in everything if step.target in settings.targets)
-        self.targets = [target for target in settings.targets if any(step.target == target for step in self.steps)]
+        addresses = {"clickhouse": settings.clickhouse, "mysql": settings.mysql}
+        self.targets = [target for target in settings.targets  # a Python step may use both
+                        if any(step.target == target or step.is_python and addresses[target] for step in self.steps)]
         self.expected: dict[str, Expected] = {}
         if settings.verify == "full" and settings.command != "snapshot":
             self.expected = load_expected(settings.steps_dir, self.steps)
@@ -126,7 +128,8 @@ class Job:
         """Send a step's statements one by one, or call its `apply`. Raises StepFailed, naming file and line."""
         run = self.runs[step.stem]
         if step.is_python:
-            run.call("apply")
+            if run.call("apply") is None and run.function("verify") is None:
+                raise StepFailed(f"{step.path.name}: defines neither apply nor verify, so it would be done unproven")
             return
         session, of = run.session(step.target), len(step.statements)
         for number, statement in enumerate(step.statements, 1):

@@ -87,7 +87,7 @@ _PARTS = {
         "COLUMN CONSTRAINT PROJECTION STATISTICS PARTITION PART TTL SETTING QUERY COMMENT DETACHED REFRESH"
     ),
 }
-_END, _DUAL = Token("end", "", 0), Name(None, "dual")
+_END = Token("end", "", 0)
 _Fields = dict[str, Any]
 
 
@@ -264,9 +264,13 @@ def _sources(reader: _Reader, *, beside_with: bool = False) -> list[Name]:
             queries.append(reader.at("SELECT", "WITH"))  # else a function: EXTRACT(YEAR FROM x)
         elif word == ")":
             queries = queries[:-1] or [False]
-        elif queries[-1] and word in ("FROM", "JOIN") and before not in ("DISTINCT", "ARRAY"):
-            name = reader.name() if reader.peek().kind in ("word", "quoted") else _DUAL
-            found |= {} if reader.at("(") or name == _DUAL else {name: None}  # with a bracket: a table function
+        elif (
+            (queries[-1] and word in ("FROM", "JOIN") and before not in ("DISTINCT", "ARRAY"))
+            and reader.peek().kind in ("word", "quoted")
+            and not reader.at("DUAL")
+        ):
+            name = reader.name()
+            found |= {} if reader.at("(") else {name: None}  # with a bracket: a table function
         before = word
     return [name for name in found if name.database or not beside_with]
 

@@ -9,12 +9,15 @@ import math
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote, quote_plus
 
 from pythonjsonlogger.json import JsonFormatter
 
+TERMINATION_LOG = Path("/dev/termination-log")  # made by Kubernetes; `kubectl describe` shows its first 4 KiB
 MAX_TEXT = 4096  # characters of one value: a server's message is untrusted input
 # Values from a closed vocabulary and names of step files stay as they are, even where a password happens to be "mysql".
 PLAIN = {"event", "run", "step", "steps", "target", "targets", "dialect", "command", "outcome", "version", "unit",
@@ -95,6 +98,15 @@ class _Text(logging.Formatter):
         return f"{_time(record)[11:19]} {record.levelname.lower():7} {fields.get('event', '')} {shown}".rstrip()
 
 
+class _Termination(logging.Handler):
+    """Keeps the report where Kubernetes looks for the reason of an exit."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "fields", {}).get("event") == "report":
+            with suppress(OSError):  # a reason that cannot be kept must not become another exit code
+                TERMINATION_LOG.write_text(self.format(record)[:4000], encoding="utf-8", errors="replace")
+
+
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -112,8 +124,8 @@ def open_log(log_format: str, level: str, run: str, secrets: Iterable[str] = (),
     text = log_format == "text" or (log_format == "auto" and stream.isatty())
     if isinstance(stream, sys.stdout.__class__) and hasattr(stream, "reconfigure"):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Text() if text else _Json(json_ensure_ascii=False, json_default=str))
     logger = logging.Logger("migrate")  # our own, unregistered: drivers log nothing through it
-    logger.addHandler(handler)
+    for handler in (logging.StreamHandler(stream), *([_Termination()] if TERMINATION_LOG.exists() else [])):
+        handler.setFormatter(_Text() if text else _Json(json_ensure_ascii=False, json_default=str))
+        logger.addHandler(handler)
     return Log(logger, logging.getLevelNamesMapping()[level.upper()], run, secrets)

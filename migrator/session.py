@@ -85,10 +85,11 @@ class Run:
         return self._sessions[target]
 
     def function(self, name: str) -> Callable[[Run], Any] | None:
-        """One of the step's functions; the file is executed when the first is asked for."""
+        """One of the step's functions; the file is executed when the first is asked for, again if it raised."""
         if self._functions is None:
-            self._functions = {"__name__": self.step.stem, "__file__": str(self.step.path)}
-            exec(self.step.code, self._functions)  # noqa: S102  the step files are the product
+            functions = {"__name__": self.step.stem, "__file__": str(self.step.path)}
+            exec(self.step.code, functions)  # noqa: S102  the step files are the product
+            self._functions = functions
         function = self._functions.get(name)
         return function if callable(function) else None
 

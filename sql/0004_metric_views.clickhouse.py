@@ -79,6 +79,7 @@ WHERE samples = 0;
 
 def derivation(view: str, table: str, columns: dict[str, str], reach: int, rows: str) -> str:
     """The view that derives rows anew for each minute of which samples came since it last did."""
+    names = ", ".join(columns)
     blank = ", ".join(name if name == "cluster_id" else f"defaultValueOfTypeName('{kind}') AS {name}"
                       for name, kind in columns.items())
     return f"""
@@ -107,13 +108,16 @@ WITH
         SELECT DISTINCT minute + toIntervalMinute(n) AS minute, cluster_id
         FROM arrivals ARRAY JOIN range({reach + 1}) AS n),
     {rows}
-SELECT now64(3) AS written, known AS success, arrived, minute, samples, 0 AS content,
-    {blank}
-FROM arrivals
-UNION ALL
-SELECT now64(3), known, toDateTime(0), minute, 0, content,
-    {', '.join(columns)}
-FROM rows;
+SELECT now64(3) AS written, known AS success, arrived, minute, samples, content,
+    {names}
+FROM (
+    SELECT arrived, minute, samples, 0 AS content,
+        {blank}
+    FROM arrivals
+    UNION ALL
+    SELECT toDateTime(0), minute, 0, content,
+        {names}
+    FROM rows);
 """
 
 

@@ -60,7 +60,7 @@ securityContext:
 {{- end }}
 {{- range include "migrate.secrets" . | fromJsonArray }}
 - name: {{ upper .setting }}_FILE
-  value: /run/secrets/{{ .setting }}
+  value: /run/databases/{{ .setting }}
 {{- end }}
 {{- if and .Values.steps.configMap (not .Values.steps.files) }}
 - name: MIGRATE_STEPS_DIR
@@ -75,10 +75,11 @@ securityContext:
 {{- end }}
 {{- end }}
 
+{{- /* Not /run/secrets: below it a pod's account token may be mounted, for which a read-only volume has no place. */ -}}
 {{- define "migrate.mounts" -}}
 {{- if include "migrate.secrets" . | fromJsonArray }}
 - name: migrate-secrets
-  mountPath: /run/secrets
+  mountPath: /run/databases
   readOnly: true
 {{- end }}
 {{- with .Values.steps }}

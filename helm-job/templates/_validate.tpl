@@ -1,8 +1,11 @@
 {{- /* Refuses, in one line, values that values.schema.json cannot tell to be wrong since it takes two to see it. */ -}}
 {{- define "migrate.validate" -}}
-{{- $grace := int64 .Values.job.terminationGracePeriodSeconds }}
-{{- if gt (add .Values.settings.MIGRATE_DEADLINE $grace) (int64 .Values.job.activeDeadlineSeconds) }}
-{{- fail "settings.MIGRATE_DEADLINE and job.terminationGracePeriodSeconds together must not exceed job.activeDeadlineSeconds" }}
+{{- $deadline := int64 .Values.settings.MIGRATE_DEADLINE }}
+{{- with .Values.job }}
+{{- if gt (add $deadline .terminationGracePeriodSeconds) (int64 .activeDeadlineSeconds) }}
+{{- fail (printf "settings.MIGRATE_DEADLINE (%d) and job.terminationGracePeriodSeconds (%d) must fit into job.activeDeadlineSeconds (%d)"
+      $deadline (int64 .terminationGracePeriodSeconds) (int64 .activeDeadlineSeconds)) }}
+{{- end }}
 {{- end }}
 {{- range $target := list "clickhouse" "mysql" }}
 {{- with index $.Values $target }}
@@ -29,5 +32,8 @@
 {{- fail (printf "extraEnv sets %s, which is set already" .name) }}
 {{- end }}
 {{- $names = append $names .name }}
+{{- end }}
+{{- if not (or (has "CLICKHOUSE_URL" $names) (has "CLICKHOUSE_URL_FILE" $names) (has "MYSQL_URL" $names) (has "MYSQL_URL_FILE" $names)) }}
+{{- fail "no database is named: set clickhouse.url and mysql.url, or their urlKey" }}
 {{- end }}
 {{- end }}

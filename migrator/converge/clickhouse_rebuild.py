@@ -30,7 +30,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 from migrator.catalogs import Attributes, Catalog, Object
@@ -174,18 +174,23 @@ class Rebuild:
         session.execute(self._create(f"transform(_partition_id, {partitions}, {blocks}, 0)" if blocks else "0"))
 
     def _freeze(self, session: Any, partition: str) -> int:
-        """Link a partition into t__frozen; the block up to which it has every row, and no other.
-
-        A row that a ReplacingMergeTree gets twice is no harm, any other engine would keep it twice.
-        """
-        where, frozen = f"partition_id = {quote(partition)}", sql_name(self.frozen)
+        """Link a partition into t__frozen; the block up to which it has every row, and no other."""
+        where = f"partition_id = {quote(partition)}"
         for _ in range(ATTEMPTS):
-            block = self._last_block(self.table, where)
-            session.execute(f"ALTER TABLE {frozen} ATTACH PARTITION ID {quote(partition)} FROM {sql_name(self.table)}")
-            if self.definition["engine"].startswith("Replacing") or self._last_block(self.table, where) == block:
-                return block
+            block, rows = self._parts(self.table, "max(max_block_number), sum(rows)", where)[0]
+            session.execute(f"ALTER TABLE {sql_name(self.frozen)} ATTACH PARTITION ID {quote(partition)}"
+                            f" FROM {sql_name(self.table)}")
+            frozen = self._parts(self.frozen, "sum(rows)", where)[0][0]
+            came = self.query("SELECT min_block_number, any(rows) FROM system.parts WHERE min_block_number ="
+                              f" max_block_number AND min_block_number > {block} AND {of_table(self.table)} AND {where}"
+                              " GROUP BY 1 ORDER BY 1")
+            totals = accumulate([(block, rows), *came], lambda sum_, part: (part[0], sum_[1] + part[1]))
+            if (last := next((number for number, total in totals if total == frozen), None)) is not None:
+                return int(last)
+            if self.definition["engine"].startswith("Replacing"):
+                return int(block)  # merges took rows away meanwhile; a row that is copied again later is no harm here
             self._empty(session, self.frozen, partition)
-        raise StepFailed(f"{self.table} gets rows faster than a moment of it can be held fast: pause its writers, run again")
+        raise StepFailed(f"{self.table} changes faster than a moment of it can be held fast: pause its writers, run again")
 
     def _clauses(self) -> dict[str, str]:
         return engine_clauses(self.wanted.texts[Object("table", self.table)])

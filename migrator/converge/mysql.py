@@ -37,10 +37,7 @@ class Reader(Protocol):
 
 def changes(database: Reader, definitions: str) -> list[Change]:
     """What `converge` would do now, in order; reads only. Raises WouldLoseData where it would refuse to begin."""
-    comparison = Comparison(database, parse(definitions))
-    if reasons := list(refusals(comparison)):
-        raise WouldLoseData("; ".join(reasons))
-    return comparison.changes()
+    return _pending(database, parse(definitions))
 
 
 def converge(session: Any, definitions: str) -> None:
@@ -49,13 +46,21 @@ def converge(session: Any, definitions: str) -> None:
     Raises WouldLoseData before the first statement, naming all that a person has to decide. Stopped anywhere, even by
     kill -9, it goes on from there when it is called again.
     """
+    defined = parse(definitions)
     for _ in range(ROUNDS):
-        pending = changes(session, definitions)
+        pending = _pending(session, defined)
         if not pending:
             return
         for change in pending:
             _send(session, change.sql)
     raise VerificationFailed(f"convergence does not end: {'; '.join(change.reason for change in pending)}")
+
+
+def _pending(database: Reader, definitions: list[Definition]) -> list[Change]:
+    comparison = Comparison(database, definitions)
+    if reasons := list(refusals(comparison)):
+        raise WouldLoseData("; ".join(reasons))
+    return comparison.changes()
 
 
 def _send(session: Any, sql: str) -> None:
@@ -111,7 +116,7 @@ class Comparison:
         columns = [Object("column", key.table, name) for name in key.columns]
         columns += [Object("column", key.parent, name) for name in key.parent_columns]
         return self.differs(key.item, "on delete", "on update") or any(
-            self.differs(column, "type", "collation") for column in columns)
+            self.differs(column, "type", "collation", "extra") for column in columns)
 
     def new_keys(self, definition: Definition) -> list[ForeignKey]:
         """The definition's foreign keys that an ALTER has to add, those that are dropped for a while included."""

@@ -72,12 +72,14 @@ class _Table:
             column, wrong = name_of(item.name), []
             if self.compared.differs(item, "null") and self.wanted[item]["null"] == "no":
                 wrong.append(f"{column} IS NULL")
+            if self.compared.differs(item, "extra") and self.wanted[item]["extra"] == "auto_increment":
+                wrong.append(f"{column} = 0")  # which the server would number anew
             if self.compared.differs(item, "type"):
                 wrong.append(unfit(column, self.live[item]["type"], self.wanted[item]["type"]))
             if condition := " OR ".join(filter(None, wrong)):
                 yield from self._rows(self._key() or [item.name], f"FROM {name_of(self.name)} AS c WHERE {condition}",
-                                      f"do not fit {item}, which has to become {self.wanted[item]['type']}"
-                                      f"{' NOT NULL' if self.wanted[item]['null'] == 'no' else ''}", "correct them")
+                                      f"do not fit {item}, which has to become {self.definition.clauses[item]}",
+                                      "correct them")
 
     def duplicates(self) -> Iterator[str]:
         """Rows that a unique index, new or under another collation, would not let stand beside each other."""

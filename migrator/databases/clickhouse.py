@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
-from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError, NewConnectionError, ResponseError, SSLError
+from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, ResponseError, SSLError
 
 from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs
 from migrator.converge import Change
@@ -77,7 +78,7 @@ def _refused_at_login(error: ClickHouseError, address: Address) -> Exception:
     cause = _root(error)
     if isinstance(cause, (ssl.SSLError, SSLError)) and "EOF" not in str(cause):
         return AccessDenied(f"{address}: TLS failed: {cause}")
-    if isinstance(cause, NameResolutionError):
+    if isinstance(cause, socket.gaierror):
         return NotYet(f"the host name {address.host} does not resolve")
     if "BadStatusLine" in repr(error.__cause__):
         return WrongServer(f"{address} does not speak HTTP; is it ClickHouse's HTTP port (8123)?")

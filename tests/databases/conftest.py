@@ -49,6 +49,10 @@ def verify(run):
 STEMS = [name.rpartition(".")[0] for name in SAMPLE if ".verify." not in name]
 
 
+# For what no server has a say in: the program's own behaviour needs no second dialect.
+one_dialect = pytest.mark.parametrize("mysql_server", ["mysql"], indirect=True)
+
+
 class Steps:
     """A steps directory that a test fills as it likes. Runs on it check no expected schema unless there is one."""
 

@@ -131,26 +131,8 @@ def unpacked_tree() -> Path:
         if work:
             own = platform.freedesktop_os_release()["VERSION_CODENAME"]
             for suite, packages in UNPACKED.items():
-                unpack(suite or own, packages, work)
+                engines.unpack(work, suite or own, packages)
     return tree
-
-
-def unpack(suite: str, packages: Sequence[str], tree: Path) -> None:
-    """Add the contents of Debian packages of `suite`, without what they depend on, to `tree`."""
-    with tempfile.TemporaryDirectory() as scratch:
-        for folder in ("lists/partial", "archives/partial", "parts"):
-            Path(scratch, folder).mkdir(parents=True)
-        Path(scratch, "sources.list").write_text(engines._source(suite))
-        options = {
-            "Dir::Etc::sourcelist": f"{scratch}/sources.list", "Dir::Etc::sourceparts": f"{scratch}/parts",
-            "Dir::State::lists": f"{scratch}/lists", "Dir::Cache": scratch, "APT::Sandbox::User": "root",
-            "Debug::NoLocking": "1", "Acquire::Languages": "none",
-        }  # fmt: skip
-        apt = ["apt-get", "-qq", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
-        engines._run([*apt, "update"], Path(scratch))
-        engines._run([*apt, "download", *packages], Path(scratch))
-        for archive in Path(scratch).glob("*.deb"):
-            engines._run(["dpkg", "-x", str(archive), str(tree)], Path(scratch))
 
 
 def import_base_image(environ: Mapping[str, str]) -> None:
@@ -169,7 +151,7 @@ def bootstrap(archive: Path) -> None:
         done = subprocess.run(
             [*as_root(), "mmdebstrap", "--quiet", "--variant=minbase", f"--include={BASE_PACKAGES}", *exclude,
              '--aptopt=Acquire::Languages "none"', '--customize-hook=ln -s python3 "$1/usr/bin/python"',
-             SUITE, "-", engines._source(SUITE)],
+             SUITE, "-", engines.source(SUITE)],
             stdin=subprocess.DEVNULL, stdout=output,
         )  # fmt: skip
     if done.returncode:

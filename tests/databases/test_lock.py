@@ -1,0 +1,205 @@
+"""One run at a time over both databases, whatever dies when, and no lock where there is nothing to do."""
+
+import re
+import signal
+import time
+from collections import Counter
+from contextlib import closing
+
+
+from tests.conftest import Servers
+from tests.databases.conftest import STEMS, Steps, ledger, listening
+from tests.job import Job, JobResult
+from tests.servers.clickhouse import ClickHouseServer
+
+OURS = '{"host": "elsewhere", "run": "abcdef"}'
+LOCK = "CREATE TABLE migrate.schema_migrations_lock (beat DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY tuple()" \
+       f" COMMENT '{OURS}'"  # fmt: skip
+
+
+def once_each(results: list[JobResult], stems: list[str]) -> None:
+    """Every run ended well, and each step was applied by exactly one of them."""
+    assert [result.code for result in results] == [0] * len(results), "\n".join(r.stdout for r in results if r.code)
+    applied = Counter(line["step"] for result in results for line in result.events("step_applied"))
+    assert applied == Counter(stems)
+
+
+def test_six_rivals_apply_each_step_once(servers: Servers, sample: Steps) -> None:
+    """Started together on empty servers; the servers' own logs say how often each statement came."""
+    with listening(servers) as sent:
+        jobs = [sample.start(servers, MIGRATE_LOCK_TIMEOUT="60") for _ in range(6)]
+        results = [job.wait() for job in jobs]
+
+    once_each(results, STEMS)
+    assert ledger(servers) == dict(enumerate(STEMS, 1))
+    for text, statements in [("CREATE TABLE IF NOT EXISTS shop.events", sent.clickhouse), ("INSERT INTO people", sent.mysql),
+                             ("INSERT INTO shop.totals", sent.clickhouse), ("CREATE TABLE IF NOT EXISTS orders", sent.mysql)]:
+        assert len([statement for statement in statements if text in statement]) == 1, text
+    assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'migrate'") == [
+        ("schema_migrations",)]
+
+
+def test_six_rivals_on_clickhouse_alone(fresh_clickhouse: ClickHouseServer, steps: Steps) -> None:
+    """Without MySQL's lock, and without Keeper."""
+    steps.add({f"000{n}_t.clickhouse.sql": f"CREATE DATABASE IF NOT EXISTS d; CREATE TABLE d.t{n} (a Int8) ENGINE = Memory"
+               for n in range(1, 5)})  # plain CREATE TABLE: a second run of a step would be refused
+    environ = steps.environ | {"CLICKHOUSE_URL": fresh_clickhouse.url(), "MIGRATE_LOCK_TIMEOUT": "60"}
+    jobs = [Job("--target", "clickhouse", env=environ) for _ in range(6)]
+
+    once_each([job.wait() for job in jobs], [f"000{n}_t.clickhouse" for n in range(1, 5)])
+
+
+def test_rivals_adopt_a_ledger_together(servers: Servers, sample: Steps) -> None:
+    """The columns that an older ledger lacks are added once, whoever is faster."""
+    servers.mysql.query("CREATE TABLE schema_migrations (version INT PRIMARY KEY, description VARCHAR(255),"
+                        " applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP); INSERT INTO schema_migrations VALUES (2, 'x', NOW())")
+    jobs = [sample.start(servers) for _ in range(4)]
+
+    once_each([job.wait() for job in jobs], STEMS)
+
+
+def test_lock_held_too_long_ends_in_four(servers: Servers, sample: Steps) -> None:
+    """The line names who has it; nothing but the empty ledgers was made; and afterwards the run goes through."""
+    # The name of the lock is the job's secret: ask a job that has it.
+    sample.write(n0005_slow__mysql__sql="SELECT SLEEP(20)")
+    holder = sample.start(servers)
+    holder.until("step_started", step="0005_slow.mysql")
+    began = time.monotonic()
+    blocked = sample.run(servers, MIGRATE_LOCK_TIMEOUT="1.5")
+    took = time.monotonic() - began
+    holder.process.send_signal(signal.SIGTERM)
+    assert holder.wait(10).code == 143
+
+    assert blocked.code == 4
+    assert 1.5 < took < 5
+    assert "mysql lock" in blocked.report["error"]
+    assert re.search(r"connection \d+ of migrate from \S+", blocked.report["error"])
+    waiting = blocked.events("lock")
+    assert waiting[0]["state"] == "waiting"
+    assert waiting[0]["owner"] in blocked.report["error"]
+    sample.write(n0005_slow__mysql__sql="SELECT 1")
+    assert sample.run(servers, MIGRATE_LOCK_TIMEOUT="1").code == 0
+
+
+def test_lock_of_a_live_owner_on_clickhouse_is_respected(servers: Servers, sample: Steps) -> None:
+    """As long as it beats. The waiting line names host and run."""
+    servers.clickhouse.query("CREATE DATABASE migrate")
+    servers.clickhouse.query(LOCK)
+    servers.clickhouse.query("INSERT INTO migrate.schema_migrations_lock SELECT now64(3) + 5")
+    blocked = sample.run(servers, MIGRATE_LOCK_TIMEOUT="1")
+
+    assert blocked.code == 4
+    assert "run abcdef on elsewhere since 20" in blocked.report["error"]
+    assert blocked.report["applied"] == []
+    assert ledger(servers) == {}
+    assert servers.clickhouse.query("SELECT comment FROM system.tables WHERE name = 'schema_migrations_lock'") == [(OURS,)]
+
+
+def test_lock_of_a_dead_owner_is_taken_over_by_one_of_many(servers: Servers, sample: Steps) -> None:
+    """Its heartbeat is too old: of all who see that, one wins, and still each step runs once."""
+    servers.clickhouse.query("CREATE DATABASE migrate")
+    servers.clickhouse.query(LOCK)
+    servers.clickhouse.query("INSERT INTO migrate.schema_migrations_lock SELECT now64(3) - 11")
+    sample.remove("0002", "0004")
+    sample.write(n0003_totals__clickhouse__py="", n0002_more__clickhouse__sql="CREATE TABLE shop.more (n Int) ENGINE = Memory")
+    jobs = [sample.start(servers, "--target", "clickhouse") for _ in range(4)]
+    results = [job.wait() for job in jobs]
+
+    once_each(results, ["0001_events.clickhouse", "0002_more.clickhouse", "0003_totals.clickhouse"])
+    assert all(result.seconds < 9 for result in results)
+
+
+def test_killed_run_leaves_no_lock_for_long(servers: Servers, sample: Steps) -> None:
+    """kill -9 in the middle of a statement: the next run waits until the lock is stale, then completes."""
+    target = "mysql" if servers.mysql.dialect == "mysql" else "clickhouse"
+    slow = "SELECT sleepEachRow(1) FROM numbers(2) FORMAT Null" if target == "clickhouse" else "SELECT SLEEP(2)"
+    sample.add({f"0005_slow.{target}.sql": slow})
+    first = sample.start(servers)
+    first.until("step_started", step=f"0005_slow.{target}")
+    time.sleep(0.3)
+    first.process.kill()
+    first.wait()
+    result = sample.run(servers)
+
+    assert (result.code, result.report["applied"]) == (0, [f"0005_slow.{target}"])
+    assert result.events("lock")[0]["state"] == "waiting"
+
+
+def test_run_whose_mysql_lock_is_lost_sends_nothing_more(servers: Servers, sample: Steps) -> None:
+    """KILL of its connection, as a failover or a proxy does it: exit 3, and not one further statement, on either server."""
+    sample.write(n0005_pause__clickhouse__py="import time\n\ndef apply(run):\n    run.log.info('progress', done=0, total=1,"
+                                             " unit='naps')\n    time.sleep(1.5)\n",
+                 n0006_after__clickhouse__sql="CREATE TABLE shop.after (n Int) ENGINE = Memory")
+    job = sample.start(servers)
+    job.until("progress", unit="naps")
+    ((connection,),) = servers.mysql.query("SELECT id FROM information_schema.processlist WHERE user = 'migrate'")
+    servers.mysql.query(f"KILL {connection}")
+    with listening(servers) as sent:
+        result = job.wait(10)
+
+    assert result.code == 3
+    assert (result.report["applied"], result.report["failed"]) == (STEMS, "0005_pause.clickhouse")
+    assert (5 in ledger(servers), 6 in ledger(servers)) == (False, False)
+    assert [text for text in sent.writes if "schema_migrations_lock" not in text] == []
+    assert sample.run(servers).code == 0
+
+
+def test_run_whose_clickhouse_lock_is_lost_sends_nothing_more(servers: Servers, sample: Steps) -> None:
+    """Somebody else took it over: the check before each statement finds that out, and theirs is left alone."""
+    sample.write(n0005_pause__mysql__py="import time\n\ndef apply(run):\n    run.log.info('progress', done=0, total=1,"
+                                        " unit='naps')\n    time.sleep(1)\n    run.mysql.execute('CREATE TABLE never (n INT)')\n")
+    job = sample.start(servers)
+    job.until("progress", unit="naps")
+    servers.clickhouse.query("DROP TABLE migrate.schema_migrations_lock SYNC")
+    servers.clickhouse.query(LOCK)
+    result = job.wait(10)
+
+    assert result.code == 3
+    assert "clickhouse lock was lost" in result.report["error"]
+    assert ("never",) not in servers.mysql.query("SHOW TABLES")
+    assert 5 not in ledger(servers)
+    assert servers.clickhouse.query("SELECT comment FROM system.tables WHERE name = 'schema_migrations_lock'") == [(OURS,)]
+
+
+def test_lock_survives_a_long_statement(servers: Servers, sample: Steps) -> None:
+    """While one statement runs on MySQL, the heartbeat on ClickHouse goes on, so nobody takes the lock over."""
+    sample.write(n0005_slow__mysql__sql="SELECT SLEEP(3)")
+    job = sample.start(servers)
+    job.until("step_started", step="0005_slow.mysql")
+    time.sleep(2.8)
+    ((age,),) = servers.clickhouse.query("SELECT toFloat64(now64(3) - max(beat)) FROM migrate.schema_migrations_lock")
+
+    assert age < 2.8
+    assert job.wait().code == 0
+
+
+def test_signal_while_waiting_for_the_lock(servers: Servers, sample: Steps) -> None:
+    """Ends at once; whoever has the lock keeps it."""
+    with closing(servers.mysql.server.connect(servers.mysql.name)) as other:
+        other.cmd_query("SELECT 1")
+        other.get_rows()
+        servers.clickhouse.query("CREATE DATABASE migrate")
+        servers.clickhouse.query(LOCK)
+        servers.clickhouse.query("INSERT INTO migrate.schema_migrations_lock SELECT now64(3) + 20")
+        job = sample.start(servers)
+        job.until("lock", state="waiting")
+        began = time.monotonic()
+        job.process.send_signal(signal.SIGTERM)
+        result = job.wait(10)
+
+    assert (result.code, result.report["applied"]) == (143, [])
+    assert time.monotonic() - began < 2.5
+    assert servers.clickhouse.query("SELECT comment FROM system.tables WHERE name = 'schema_migrations_lock'") == [(OURS,)]
+
+
+def test_other_ledgers_have_other_locks(servers: Servers, sample: Steps) -> None:
+    """Two applications in one database with ledgers of their own do not block each other."""
+    sample.write(n0005_slow__mysql__sql="SELECT SLEEP(8)")
+    first = sample.start(servers)
+    first.until("step_started", step="0005_slow.mysql")
+    sample.write(n0005_slow__mysql__sql="SELECT 1")
+    second = sample.run(servers, MIGRATE_LEDGER_TABLE="other_migrations", MIGRATE_LOCK_TIMEOUT="1")
+    first.process.send_signal(signal.SIGTERM)
+    first.wait(10)
+
+    assert second.code == 0
