@@ -67,7 +67,7 @@ def _clickhouse(single: bool) -> re.Pattern[str]:
     return re.compile(
         rf"""(?P<space>[{_WIDE}]++) | (?P<end>{end}) | (?P<comment>(?:--|//|\#[ !])[^\n]*+) | (?P<block>/\*)
         | (?P<heredoc>\$[A-Za-z0-9_]*+\$)
-        | (?P<code>(?: [A-Za-z_][A-Za-z0-9_$]*+ | [0-9][A-Za-z0-9_]*+ | \$(?![A-Za-z0-9_]*+\$)[A-Za-z0-9_$]*+
+        | (?P<code>(?: [xX]'[0-9A-Fa-f]*+' | [bB]'[01]*+' | (?![xXbB]')[A-Za-z_][A-Za-z0-9_$]*+ | [0-9][A-Za-z0-9_]*+ | \$(?![A-Za-z0-9_]*+\$)[A-Za-z0-9_$]*+
             | [^A-Za-z0-9_$'"`‘“\-/\#\\;]++ | {_quoted("'")} | {_quoted('"')} | {_quoted("`")} | ‘[^’]*+’ | “[^”]*+”
             | -(?!-) | /(?![/*]) | \#(?![ !]) | {other} )++)""",
         re.X | re.S,
@@ -138,7 +138,7 @@ def _error(text: str, offset: int, message: str) -> StatementError:
 def _unclosed(text: str, offset: int) -> StatementError:
     if text[offset] == "\\":
         return _error(text, offset, f"{text[offset : offset + 2]!r} is no SQL outside of quotes")
-    return _error(text, offset, f"{_OPENERS[text[offset]]} is not closed")
+    return _error(text, offset, f"{_OPENERS.get(text[offset], 'hexadecimal or binary string')} is not closed")
 
 
 def _scan_clickhouse(text: str, *, single: bool) -> Iterator[_Span]:
@@ -196,7 +196,7 @@ def _scan_mysql(text: str, *, single: bool) -> Iterator[_Span]:
             kind, end = "comment", _end_of_block(text, begin, stop, opened)
             opened = -1
         elif kind == "pragma":
-            opened = begin if match[0].startswith("/*!") else -1
+            opened = begin if match[0].startswith("/*!") else opened if match[0][0] == "/" else -1
             kind = "code" if match[0] == "*" else kind  # a*/* b */c: `*` and a comment, which ends a /*! all the same
         elif kind == "end" and (modes := _SQL_MODE.match(text, start, begin)):
             escapes = "NO_BACKSLASH_ESCAPES" not in modes["modes"].upper()

@@ -2,9 +2,9 @@
 
 import sys
 import time
-from datetime import UTC, datetime, timedelta
 
 from tests.job import JobResult, run_job
+from tests.scrapes import insert, scrape
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MariaDBServer
 
@@ -61,11 +61,13 @@ def main() -> int:
 
 
 def show_metrics(clickhouse: ClickHouseServer) -> None:
-    """Send one scrape as an OpenTelemetry collector would, and print what arrives in the four tables."""
-    clickhouse.insert("metrics.otel_metrics_gauge", list(scrape()))
-    print("\n== one scrape of OpenTelemetry gauges was sent; the rows that arrived:")
+    """Send scrapes as an OpenTelemetry collector would, and print what arrives in the four tables."""
+    now = time.time_ns() // 1_000_000
+    for at in (now - 120_000, now - 60_000, now):  # three minutes, so that counters have rates
+        clickhouse.query(insert(scrape(at, nodes=2, cpus=4, pods=2, containers=2, gpus=1)))
+    print("\n== one scrape a minute of OpenTelemetry gauges was sent; the rows that arrived:")
     for table, columns in TABLES.items():
-        tail = " GROUP BY metric_name ORDER BY metric_name LIMIT 5" if table == "ClusterMetrics" else " FINAL ORDER BY ts"
+        tail = " GROUP BY metric_name ORDER BY metric_name LIMIT 5" if table == "ClusterMetrics" else " FINAL ORDER BY ts DESC LIMIT 6"
         deadline, rows = time.monotonic() + 60, []
         while not rows and time.monotonic() < deadline:
             rows = clickhouse.query(f"SELECT {columns} FROM metrics.{table}{tail}")
@@ -83,3 +85,7 @@ def show_procedures(mysql: MariaDBServer) -> None:
     for sql in ("SELECT client_id, date, baseline_cost, actual_cost, savings, savings_percentage FROM client_savings_daily",
                 "SELECT pool_id, interruption_count, reliability_score FROM pool_reliability_metrics"):  # fmt: skip
         print(f"   {sql}", *mysql.query(sql, "demo"), sep="\n      ")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

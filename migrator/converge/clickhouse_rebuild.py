@@ -30,7 +30,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, count, groupby
 from typing import Any
 
 from migrator.catalogs import Attributes, Catalog, Object
@@ -355,10 +355,7 @@ class Rebuild:
 
     def _kept_name(self, step: str) -> str:
         name = f"{self.table}__before_{step.partition('_')[0]}"
-        taken = 2
-        while self._exists(name if taken == 2 else f"{name}_{taken}"):
-            taken += 1
-        return name if taken == 2 else f"{name}_{taken}"
+        return next(each for each in chain([name], (f"{name}_{n}" for n in count(2))) if not self._exists(each))
 
     def _clean(self, session: Any) -> None:
         for leftover in (self.late, self.frozen):

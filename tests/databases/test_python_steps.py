@@ -130,7 +130,7 @@ WRITES = {
               "CREATE VIEW v AS SELECT 1", "DROP PROCEDURE fill", "TRUNCATE kept", "RENAME TABLE kept TO gone"],
     "clickhouse": ["CREATE DATABASE e", "INSERT INTO d.kept VALUES (1)", "DROP TABLE d.kept", "SET readonly = 0",
                    "INSERT INTO d.kept SETTINGS readonly = 0 VALUES (1)", "ALTER TABLE d.kept DELETE WHERE 1",
-                   "TRUNCATE TABLE d.kept", "ALTER TABLE d.kept ADD COLUMN m Int", "KILL QUERY WHERE 1", "SYSTEM FLUSH LOGS"],
+                   "TRUNCATE TABLE d.kept", "ALTER TABLE d.kept ADD COLUMN m Int", "SYSTEM FLUSH LOGS"],
 }  # fmt: skip
 
 
