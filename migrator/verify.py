@@ -39,11 +39,13 @@ def verify_schema(database: Database, expected: Expected, *, only_missing: bool 
 
 def _follows(item: Object, gone: set[Object], expected: Expected, live: Catalog) -> bool:
     """Whether a difference only follows from a column that is missing: it comes back with the column."""
-    if item.kind == "index" and item in live:
+    if not gone or item not in live or item not in expected.objects:
+        return False
+    if item.kind == "index":
         kept = [column for column in expected.objects[item].get("columns", "").split(", ")
                 if Object("column", item.table, column.split(" ")[0].split("(")[0]) not in gone]
         return ", ".join(kept) == live[item].get("columns") != expected.objects[item].get("columns")
-    return bool(gone) and item.kind == "view" and live.get(item, {}).get("query", "").startswith("(does not run")
+    return item.kind == "view" and live[item].get("query", "").startswith("(does not run")
 
 
 def _finding(kind: str, item: Object, wanted: str, actual: str, expected: Expected) -> Finding:

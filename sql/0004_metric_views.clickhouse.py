@@ -138,31 +138,33 @@ def innermost(pairs: str) -> str:
     return total(f"arrayMap(pair -> pair.2, arrayFilter(pair -> NOT has({containing}, pair.1), {pairs}))")
 
 
-def series(metrics: str, counters: str) -> str:
-    """One row for each series and minute: its labels, its samples without copies, and a counter's rate."""
+def samples(metrics: str, columns: str) -> str:
+    """The samples of the minutes to derive, each once: of copies the one that came first."""
+    return f"""samples AS (
+        SELECT minute, cluster_id, cluster_name, metric, series, ts, value, {columns}
+        FROM metrics.metric_samples
+        WHERE {metrics} AND (minute, cluster_id) IN changed
+        ORDER BY minute, cluster_id, metric, series, ts, arrived
+        LIMIT 1 BY minute, cluster_id, metric, series, ts)"""
+
+
+def rates(counters: str) -> str:
+    """The rate of each counter in each minute, at the time of the minute's last sample."""
     return f"""rates AS (
-        SELECT minute, cluster_id, metric, series,
+        SELECT minute, cluster_id, metric, series, max(ts) AS ts,
             {total('groupArray(increase)')} / greatest(sum(seconds), 0.001) AS rate
         FROM (
-            SELECT minute, cluster_id, metric, series,
+            SELECT minute, cluster_id, metric, series, ts,
                 toUnixTimestamp64Milli(ts) - toUnixTimestamp64Milli(lagInFrame(ts) OVER earlier) AS gap,
                 if(gap <= {GAP}000, gap / 1000, 0) AS seconds,
                 if(gap <= {GAP}000, greatest(value - lagInFrame(value) OVER earlier, 0), 0) AS increase
             FROM metrics.metric_samples
-            WHERE metric IN ({counters}) AND (minute, cluster_id) IN (
+            WHERE {counters} AND (minute, cluster_id) IN (
                 SELECT minute - toIntervalMinute(n), cluster_id FROM changed ARRAY JOIN range({REACH + 1}) AS n)
             WINDOW earlier AS (PARTITION BY cluster_id, metric, series ORDER BY ts, value
                                ROWS BETWEEN 1 PRECEDING AND CURRENT ROW))
         WHERE (minute, cluster_id) IN changed
-        GROUP BY minute, cluster_id, metric, series),
-    labelled AS (
-        SELECT minute, cluster_id, metric, series, max(cluster_name) AS cluster_name, any(labels) AS labels,
-            max(value) AS peak, groupUniqArray((ts, value)).2 AS samples
-        FROM metrics.metric_samples
-        WHERE metric IN ({metrics}) AND (minute, cluster_id) IN changed
-        GROUP BY minute, cluster_id, metric, series),
-    series AS (
-        SELECT * FROM labelled LEFT JOIN rates USING (minute, cluster_id, metric, series))"""
+        GROUP BY minute, cluster_id, metric, series)"""
 
 
 def changes(table: str, columns: dict[str, str], identity: str) -> str:
@@ -201,29 +203,29 @@ NODE_COUNTERS = ("'node_cpu_seconds_total', 'container_network_receive_bytes_tot
                  " 'container_network_transmit_bytes_total'")
 NODE_METRICS = (f"{NODE_COUNTERS}, 'node_memory_MemTotal_bytes', 'node_memory_MemAvailable_bytes',"
                 " 'node_filesystem_size_bytes', 'node_filesystem_avail_bytes', 'node_load1', 'node_load5', 'node_load15'")
-NODES = series(NODE_METRICS, NODE_COUNTERS) + f""",
-    named AS (
-        SELECT *, coalesce(nullIf(labels['node'], ''), {HOST}) AS node_name,
+NODE_LABELS = f"""
+            coalesce(nullIf(labels['node'], ''), {HOST}) AS node_name, labels['cpu'] AS cpu, labels['mode'] AS mode,
             if(labels['fstype'] IN ('tmpfs', 'devtmpfs', 'overlay'), '', labels['mountpoint']) AS mountpoint,
-            (concat(trimRight(labels['id'], '/'), '/'), rate) AS traffic
-        FROM series
-        WHERE node_name != ''),
+            concat(trimRight(labels['id'], '/'), '/') AS cgroup"""
+NODES = f"""{rates(f'metric IN ({NODE_COUNTERS})')},
+    {samples(f'metric IN ({NODE_METRICS})', NODE_LABELS)},
     nodes AS (
         SELECT minute, cluster_id, node_name, max(cluster_name) AS cluster_name,
-            uniqExactIf(labels['cpu'], metric = 'node_cpu_seconds_total') AS cpus,
+            uniqExactIf(cpu, metric = 'node_cpu_seconds_total') AS cpus,
             {total("groupArrayIf(rate, metric = 'node_cpu_seconds_total')")} AS cpu_rate,
-            {total("groupArrayIf(rate, metric = 'node_cpu_seconds_total' AND labels['mode'] = 'idle')")} AS idle_rate,
-            maxIf(peak, metric = 'node_memory_MemTotal_bytes') AS memory,
-            maxIf(peak, metric = 'node_memory_MemAvailable_bytes') AS available,
+            {total("groupArrayIf(rate, metric = 'node_cpu_seconds_total' AND mode = 'idle')")} AS idle_rate,
+            maxIf(value, metric = 'node_memory_MemTotal_bytes') AS memory,
+            maxIf(value, metric = 'node_memory_MemAvailable_bytes') AS available,
             countIf(metric = 'node_memory_MemAvailable_bytes') > 0 AS available_known,
-            maxMapIf(map(mountpoint, peak), metric = 'node_filesystem_size_bytes' AND mountpoint != '') AS sizes,
-            maxMapIf(map(mountpoint, peak), metric = 'node_filesystem_avail_bytes' AND mountpoint != '') AS free,
-            groupArrayArrayIf(samples, metric = 'node_load1') AS loads_1,
-            groupArrayArrayIf(samples, metric = 'node_load5') AS loads_5,
-            groupArrayArrayIf(samples, metric = 'node_load15') AS loads_15,
-            groupArrayIf(traffic, metric = 'container_network_receive_bytes_total') AS received,
-            groupArrayIf(traffic, metric = 'container_network_transmit_bytes_total') AS sent
-        FROM named
+            maxMapIf(map(mountpoint, value), metric = 'node_filesystem_size_bytes' AND mountpoint != '') AS sizes,
+            maxMapIf(map(mountpoint, value), metric = 'node_filesystem_avail_bytes' AND mountpoint != '') AS free,
+            groupArrayIf(value, metric = 'node_load1') AS loads_1,
+            groupArrayIf(value, metric = 'node_load5') AS loads_5,
+            groupArrayIf(value, metric = 'node_load15') AS loads_15,
+            groupArrayIf((cgroup, rate), metric = 'container_network_receive_bytes_total') AS received,
+            groupArrayIf((cgroup, rate), metric = 'container_network_transmit_bytes_total') AS sent
+        FROM samples LEFT JOIN rates USING (minute, cluster_id, metric, series, ts)
+        WHERE node_name != ''
         GROUP BY minute, cluster_id, node_name),
     derived AS (
         SELECT minute, toDateTime64(minute, 3) AS ts, cluster_id, cluster_name, node_name,
@@ -247,22 +249,25 @@ POD_COUNTERS = "'container_cpu_usage_seconds_total'"
 POD_METRICS = (f"{POD_COUNTERS}, 'container_memory_working_set_bytes', 'kube_pod_container_resource_requests',"
                " 'kube_pod_container_resource_limits', 'kube_pod_container_status_restarts_total',"
                " 'kube_pod_status_phase'")
-PODS = series(POD_METRICS, POD_COUNTERS) + f""",
+POD_LABELS = """
+            labels['namespace'] AS namespace, labels['pod'] AS pod_name, labels['resource'] AS resource,
+            if(metric = 'kube_pod_status_phase', labels['phase'], '') AS phase,
+            if(metric = 'kube_pod_status_phase', '', labels['container']) AS container_name"""
+PODS = f"""{rates(f'metric IN ({POD_COUNTERS})')},
+    {samples(f'metric IN ({POD_METRICS})', POD_LABELS)},
     containers AS (
-        SELECT minute, cluster_id, labels['namespace'] AS namespace, labels['pod'] AS pod_name,
-            if(metric = 'kube_pod_status_phase', '', labels['container']) AS container_name,
-            max(cluster_name) AS cluster_name,
-            maxIf(peak, metric = 'kube_pod_container_resource_requests' AND labels['resource'] = 'cpu') AS cpu_requests,
-            maxIf(peak, metric = 'kube_pod_container_resource_limits' AND labels['resource'] = 'cpu') AS cpu_limits,
+        SELECT minute, cluster_id, namespace, pod_name, container_name, max(cluster_name) AS cluster_name,
+            maxIf(value, metric = 'kube_pod_container_resource_requests' AND resource = 'cpu') AS cpu_requests,
+            maxIf(value, metric = 'kube_pod_container_resource_limits' AND resource = 'cpu') AS cpu_limits,
             {total("groupArrayIf(rate, metric = 'container_cpu_usage_seconds_total')")} AS cpu_usage,
-            maxIf(peak, metric = 'kube_pod_container_resource_requests' AND labels['resource'] = 'memory')
+            maxIf(value, metric = 'kube_pod_container_resource_requests' AND resource = 'memory')
                 AS memory_requests_bytes,
-            maxIf(peak, metric = 'kube_pod_container_resource_limits' AND labels['resource'] = 'memory')
+            maxIf(value, metric = 'kube_pod_container_resource_limits' AND resource = 'memory')
                 AS memory_limits_bytes,
-            groupArrayArrayIf(samples, metric = 'container_memory_working_set_bytes') AS memory_samples,
-            maxIf(peak, metric = 'kube_pod_container_status_restarts_total') AS restarted,
-            groupArrayIf(labels['phase'], metric = 'kube_pod_status_phase' AND peak = 1) AS phases
-        FROM series
+            groupArrayIf(value, metric = 'container_memory_working_set_bytes') AS memory_samples,
+            maxIf(value, metric = 'kube_pod_container_status_restarts_total') AS restarted,
+            groupUniqArrayIf(phase, value = 1) AS phases
+        FROM samples LEFT JOIN rates USING (minute, cluster_id, metric, series, ts)
         WHERE pod_name != ''
         GROUP BY minute, cluster_id, namespace, pod_name, container_name),
     pods AS (
@@ -279,25 +284,25 @@ PODS = series(POD_METRICS, POD_COUNTERS) + f""",
         WHERE container_name != ''),
     {changes('derived_pods', POD, 'namespace, pod_name, container_name')}"""
 
-GPU_METRICS = ("'DCGM_FI_DEV_GPU_UTIL', 'DCGM_FI_DEV_FB_USED', 'DCGM_FI_DEV_FB_FREE', 'DCGM_FI_DEV_GPU_TEMP',"
-               " 'DCGM_FI_DEV_POWER_USAGE'")
-GPUS = f"""named AS (
-        SELECT DISTINCT minute, cluster_id, cluster_name, metric, ts, value, labels,
+GPU_LABELS = f"""
             coalesce(nullIf(labels['node'], ''), nullIf(labels['hostname'], ''), nullIf(labels['Hostname'], ''), {HOST})
                 AS node_name,
             toUInt8OrZero(if(labels['gpu'] != '', labels['gpu'], extract(labels['device'], '[0-9]+$'))) AS gpu_index,
-            map(concat(labels['GPU_I_ID'], '/', labels['UUID']), value) AS instance
-        FROM metrics.metric_samples
-        WHERE metric IN ({GPU_METRICS}) AND (minute, cluster_id) IN changed AND node_name != ''),
+            coalesce(nullIf(labels['gpu_model'], ''), labels['modelName']) AS model,
+            map(concat(labels['GPU_I_ID'], '/', labels['UUID']), value) AS instance"""
+GPU_METRICS = ("'DCGM_FI_DEV_GPU_UTIL', 'DCGM_FI_DEV_FB_USED', 'DCGM_FI_DEV_FB_FREE', 'DCGM_FI_DEV_GPU_TEMP',"
+               " 'DCGM_FI_DEV_POWER_USAGE'")
+GPUS = f"""{samples(f'metric IN ({GPU_METRICS})', GPU_LABELS)},
     gpus AS (
         SELECT minute, cluster_id, node_name, gpu_index, max(cluster_name) AS cluster_name,
-            max(coalesce(nullIf(labels['gpu_model'], ''), labels['modelName'])) AS gpu_model,
+            max(model) AS gpu_model,
             groupArrayIf(value, metric = 'DCGM_FI_DEV_GPU_UTIL') AS utilizations,
             groupArrayIf(value, metric = 'DCGM_FI_DEV_GPU_TEMP') AS temperatures,
             groupArrayIf(value, metric = 'DCGM_FI_DEV_POWER_USAGE') AS powers,
             maxMapIf(instance, metric = 'DCGM_FI_DEV_FB_USED') AS used,
             maxMapIf(instance, metric = 'DCGM_FI_DEV_FB_FREE') AS free
-        FROM named
+        FROM samples
+        WHERE node_name != ''
         GROUP BY minute, cluster_id, node_name, gpu_index),
     derived AS (
         SELECT minute, toDateTime64(minute, 3) AS ts, cluster_id, cluster_name, node_name, gpu_index, gpu_model,
@@ -310,14 +315,12 @@ GPUS = f"""named AS (
         FROM gpus),
     {changes('derived_gpus', GPU, 'node_name, gpu_index')}"""
 
-POINTS = """rows AS (
-        SELECT minute, 0 AS content, ts, cluster_id, max(cluster_name) AS cluster_name,
-            max(cluster_platform) AS cluster_platform, toString(metric) AS metric_name, max(value) AS value,
-            any(labels) AS labels
-        FROM metrics.metric_samples
-        WHERE (minute, cluster_id) IN changed
-        GROUP BY minute, cluster_id, metric, series, ts
-        HAVING (min(arrived), minute, cluster_id) IN (SELECT arrived, minute, cluster_id FROM arrivals))"""
+POINTS = f"""{samples('1', 'cluster_platform, labels, arrived')},
+    rows AS (
+        SELECT minute, 0 AS content, ts, cluster_id, cluster_name, cluster_platform, toString(metric) AS metric_name,
+            value, labels
+        FROM samples
+        WHERE (arrived, minute, cluster_id) IN (SELECT arrived, minute, cluster_id FROM arrivals))"""
 
 DEFINITIONS = "".join((
     STORE,

@@ -199,12 +199,13 @@ class Comparison:
         """Rows and bytes of columns that are to be rewritten. Raises WouldLoseData for values that do not fit."""
         for item in columns:
             refuse_misfits(self.query, table, item.name, *self._types(item))
+        if not columns:
+            return 0, 0
         names = ", ".join(quote(item.name) for item in columns)
-        weights = self.query(
-            f"SELECT (SELECT ifNull(total_rows, 0) FROM system.tables WHERE {of_table(table, 'name')}),"
-            f" sum(data_compressed_bytes) FROM system.columns WHERE {of_table(table)} AND name IN ({names})"
-        ) if columns else []
-        return (weights[0][0], weights[0][1]) if weights else (0, 0)
+        size = f"SELECT sum(data_compressed_bytes) FROM system.columns WHERE {of_table(table)} AND name IN ({names})"
+        # The server does not know the columns' sizes in its small ("compact") parts.
+        return self.query(f"SELECT ifNull(total_rows, 0), ifNull(nullIf(({size}), 0), ifNull(total_bytes, 0))"
+                          f" FROM system.tables WHERE {of_table(table, 'name')}")[0]
 
     # Indexes and projections: a new one is made for the old rows too, then what it replaces goes.
 

@@ -11,7 +11,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, Protocol
 
-from migrator.catalogs import EXTRA, MISSING, Attributes, Catalog, Object, differences, mysql as catalogs
+from migrator.catalogs import DIFFERENT, EXTRA, MISSING, Attributes, Catalog, Object, differences
+from migrator.catalogs import mysql as catalogs
 from migrator.catalogs.mysql import ForeignKey, quote
 from migrator.converge import Change
 from migrator.converge.mysql_definitions import Definition, name_of, parse
@@ -80,24 +81,25 @@ class Comparison:
 
     def __init__(self, database: Reader, definitions: list[Definition]):
         self.query, self.dialect, self.definitions = database.query, database.dialect, definitions
-        [(mode,)] = self.query("SELECT @@sql_mode")
-        live = database.catalog([])
-        self.wanted: dict[Object, Attributes] = {}
-        for item, stated in ((item, stated) for made in definitions for item, stated in made.objects.items()):
-            own = {"sql mode": ",".join(sorted(mode.split(",")))} if item.kind == "procedure" else {}
-            self.wanted[item] = {**live.get(item, {}), **stated, **own}  # what is not stated may be as it is
-        self.live = database.same_queries(self.wanted, live)
         self.keys = list(catalogs.foreign_keys(self.query))
-        self.missing: set[Object] = set()
-        self.extra: list[Object] = []
-        self.reasons: dict[Object, str] = {}
-        for kind, item, expected, actual in differences(self.wanted, self.live, {}):
-            if kind == EXTRA:
-                self.extra.append(item)
-                continue
-            self.missing |= {item} if kind == MISSING else set()
-            reason = f"{item} is missing" if kind == MISSING else f"{item}: {actual}, should be {expected}"
-            self.reasons[item] = ", ".join(filter(None, (self.reasons.get(item), reason)))
+        live = database.catalog([])
+        self.wanted = {item: {**self._given(item, live), **stated} for definition in definitions
+                       for item, stated in definition.objects.items()}
+        self.live = database.same_queries(self.wanted, live)
+        found = list(differences(self.wanted, self.live, {}))
+        self.missing = {item for kind, item, _, _ in found if kind == MISSING}
+        self.extra = [item for kind, item, _, _ in found if kind == EXTRA]
+        self.reasons = {item: f"{item} is missing" for item in self.missing}
+        for _, item, expected, actual in (difference for difference in found if difference[0] == DIFFERENT):
+            before = f"{self.reasons[item]}; " if item in self.reasons else ""
+            self.reasons[item] = f"{before}{item} has {actual} and should have {expected}"
+
+    def _given(self, item: Object, live: Catalog) -> Attributes:
+        """What is so where a definition does not state it: what is there, what a new column or procedure would get."""
+        if item.kind == "procedure":
+            return {"sql mode": ",".join(sorted(self.query("SELECT @@sql_mode")[0][0].split(",")))}
+        owner = live.get(Object("table", item.table), {}) if item.kind == "column" else {}
+        return live.get(item, {"collation": owner["collation"]} if owner else {})
 
     def differs(self, item: Object, *attributes: str) -> bool:
         """Whether something that is there differs in one of these attributes."""

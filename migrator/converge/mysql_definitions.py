@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from migrator.catalogs import Attributes, Object, mysql as catalogs, split_top
+from migrator.catalogs import Attributes, Object, split_top
+from migrator.catalogs import mysql as catalogs
 from migrator.catalogs.mysql import ForeignKey, quote, unquote
 from migrator.errors import StepFileError
 from migrator.statements import IGNORED, StatementError, split, tokens
@@ -157,7 +158,8 @@ def _procedure(words: _Words, made: Definition, security: str) -> None:
             security = words.one_of("INVOKER", "DEFINER")
         elif not any(map(words.next, CHARACTERISTICS)):
             break
-    made.objects[Object("procedure", made.name)] = catalogs.routine(", ".join(parameters), words.rest(), security, "")
+    made.objects[Object("procedure", made.name)] = {
+        key: text for key, text in catalogs.routine(", ".join(parameters), words.rest(), security, "").items() if text}
 
 
 def _table(words: _Words, made: Definition, _: str) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from migrator.catalogs import RELATIONS, Attributes, Object
+from migrator.catalogs import Attributes, Object
 from migrator.catalogs.mysql import NUMERIC, ForeignKey
 from migrator.converge.mysql_definitions import TEXTS, Definition, name_of
 
@@ -23,16 +23,13 @@ TIMESTAMPS = "'1970-01-01 00:00:01' AND '2038-01-19 03:14:07'"
 def refusals(comparison: Comparison) -> Iterator[str]:
     """Everything that a person has to decide before a convergence may begin, each in one line with its remedy."""
     for definition in comparison.definitions:
-        other = next((kind for kind in RELATIONS if kind != definition.kind
-                      and Object(kind, definition.name) in comparison.live), None)
-        if other and definition.kind in RELATIONS:
-            yield (f"{definition.name} should be a {definition.kind} and is a {other}: rename or drop it,"
-                   " if nothing needs it, and run again")
-        elif definition.kind in ("table", "additions") and comparison.exists(definition):
-            judge = _Table(comparison, definition)
-            yield from [*judge.shape()] or [*judge.values(), *judge.duplicates()]
-        if definition.kind in ("table", "additions"):
-            yield from _Table(comparison, definition).orphans()
+        other = "table" if definition.kind == "view" else "view"
+        if definition.kind != "procedure" and Object(other, definition.name) in comparison.live:
+            yield (f"{definition.name} should be a {'view' if other == 'table' else 'table'} and is a {other}: rename or"
+                   " drop it, if nothing needs it, and run again")
+        elif definition.kind in ("table", "additions"):
+            table = _Table(comparison, definition)
+            yield from [*table.shape()] or [*table.values(), *table.duplicates(), *table.orphans()]
     for key in comparison.keys:
         if key.item not in comparison.wanted and comparison.in_the_way(key):
             yield (f"{key.item} ({key.name}) is not defined here and holds a column that has to change:"
@@ -40,7 +37,7 @@ def refusals(comparison: Comparison) -> Iterator[str]:
 
 
 class _Table:
-    """One table that exists, against its definition."""
+    """One table, as it is, against its definition."""
 
     def __init__(self, comparison: Comparison, definition: Definition):
         self.compared, self.definition, self.name = comparison, definition, definition.name
@@ -91,11 +88,13 @@ class _Table:
                     self.compared.differs(column, "type", "collation") for column in columns):
                 continue
             there = {column: length for column, length in columns.items() if column in self.live}
-            if not there or any(self.wanted[column]["null"] == "yes" for column in columns.keys() - there.keys()):
+            added = columns.keys() - there.keys()
+            if not there or any(self.wanted.get(column, {}).get("null") == "yes" for column in added):
                 continue  # a new column is NULL in every row, and NULLs are never the same
             names = ", ".join(name_of(column.name) for column in there)
-            values = ", ".join(f"{'LEFT' * bool(length)}({self._as_wanted(column, name_of(column.name))}"
-                               f"{length and f', {length}'}) AS {name_of(column.name)}" for column, length in there.items())
+            values = ", ".join(f"LEFT({value}, {length}) AS {name_of(column.name)}" if length
+                               else f"{value} AS {name_of(column.name)}" for column, length in there.items()
+                               for value in [self._as_wanted(column, name_of(column.name))])
             filled = " AND ".join(f"{name_of(column.name)} IS NOT NULL" for column in there)
             yield from self._rows([column.name for column in there], (
                 f"FROM (SELECT {names} FROM (SELECT {values} FROM {name_of(self.name)} WHERE {filled}) AS v"
@@ -125,7 +124,7 @@ class _Table:
 
     def _compatible(self, key: ForeignKey, child: Object, parent: Object) -> Iterator[str]:
         ours, theirs = (self.wanted.get(item) or self.live.get(item) for item in (child, parent))
-        if ours and theirs and "collation" in ours:
+        if ours and theirs:
             sorts = [(a["collation"] or a["type"]) for a in (ours, theirs)]
             if sorts[0] != sorts[1]:
                 yield (f"{key.item} is impossible: {parent} is {sorts[1]}, {child} is {sorts[0]}: convert {key.parent},"

@@ -182,7 +182,7 @@ REFUSED = {
     ),
     "another primary key": (
         PARENT + CHILD.replace("PRIMARY KEY (id)", "PRIMARY KEY (word), KEY (id)"),
-        ["table child has another form", "index child.PRIMARY: columns word, should be columns id",
+        ["table child has another form", "index child.PRIMARY has columns word and should have columns id",
          "RENAME TABLE child TO child_old"],
     ),
     "a column that every INSERT must give": (

@@ -47,7 +47,8 @@ class Engine:
 
     def command(self, data: Path) -> list[str]:
         """The server's command line on the data directory `data`, without ports."""
-        loader = next(self.tree.rglob("ld-linux*.so.*"))
+        # Not the link in /lib64, which is absolute: it leads to the host's own loader.
+        loader = next(path for path in self.tree.rglob("ld-linux*.so.*") if not path.is_symlink())
         program = next(path for path in self.tree.glob("usr/sbin/*") if path.name in ("mysqld", "mariadbd"))
         libraries = sorted({str(path.parent) for path in self.tree.rglob("*.so.*")})
         return [
@@ -151,6 +152,3 @@ def _trim(tree: Path) -> None:
                 path.rmdir()
         elif not KEPT.search(str(path)):
             path.unlink()
-
-
-_source, _run = source, run
