@@ -3,6 +3,9 @@
 (docstring: follows)
 """
 
+import re
+import time
+from collections.abc import Iterator
 from typing import Any
 
 GAP = 300  # seconds: two samples of a series that are further apart have no rate between them
@@ -340,9 +343,111 @@ DEFINITIONS = "".join((
 ))
 
 
+VIEWS = ("derive_nodes", "derive_pods", "derive_gpus", "derive_points")
+ANYONE = re.compile(r"GRANT (.+, )?(ALL|ACCESS MANAGEMENT|ALLOW SQL SECURITY NONE)(,.+)? ON \*\.\*")
+BATCH = PORTION // 2  # samples in one INSERT of the backfill: few enough to become one part, which is there or is not
+PATIENCE = 600  # seconds in which a view must take in a batch, or have failed
+
+
 def plan(run: Any) -> list[Any]:
-    return run.clickhouse.changes(DEFINITIONS)  # type: ignore[no-any-return]
+    """The changes of the catalog, then the statements that would free the views from their creator, and backfill."""
+    return [*run.clickhouse.changes(DEFINITIONS), *_free(run), *(sql for _, sql in _backfill(run))]
 
 
 def apply(run: Any) -> None:
+    """Converge tables and views, then derive again what the source already holds; stopped anywhere, it goes on."""
     run.clickhouse.converge(DEFINITIONS)
+    for statement in _free(run):
+        run.clickhouse.execute(statement)
+    _wait(run)
+    batches = list(_backfill(run))
+    for number, (samples, statement) in enumerate(batches):
+        run.clickhouse.execute(statement)
+        _wait(run, PORTION if number + 1 < len(batches) else 0)
+        run.clickhouse.progress(done=sum(count for count, _ in batches[:number + 1]),
+                                total=sum(count for count, _ in batches), unit="samples")
+
+
+def verify(run: Any) -> Iterator[str]:
+    """A view that fails or was stopped; what has arrived waits for it and is derived when it works again."""
+    for view, status, exception in run.clickhouse.query(
+            "SELECT view, status, exception FROM system.view_refreshes WHERE database = 'metrics'"
+            f" AND view IN {VIEWS} AND (exception != '' OR status = 'Disabled') ORDER BY view"):
+        yield f"metrics.{view} is {status}, its rows wait: {exception.partition(', Stack trace')[0] or 'SYSTEM STOP VIEW'}"
+    if (feed := _security(run).get("feed_samples", "")).startswith("DEFINER"):
+        yield (f"metrics.feed_samples runs with {feed}: when that user goes, INSERTs into the source fail;"
+               " ALTER TABLE metrics.feed_samples MODIFY SQL SECURITY NONE")
+
+
+def _security(run: Any) -> dict[str, str]:
+    """Each of our views' SQL SECURITY clause; "" where it has none, and so runs with the rights of who inserts."""
+    rows = run.clickhouse.query("SELECT name, create_table_query FROM system.tables"
+                                " WHERE database = 'metrics' AND engine = 'MaterializedView'")
+    heads = {name: re.split(r"\) AS (?:SELECT|WITH) |\bAS (?:SELECT|WITH) ", text, maxsplit=1)[0] for name, text in rows}
+    return {name: clause[0] if (clause := re.search(r"(DEFINER = \S+ )?SQL SECURITY \w+", head)) else ""
+            for name, head in heads.items()}
+
+
+def _free(run: Any) -> Iterator[str]:
+    """Statements after which the views outlive the user who created them, if this user may say so."""
+    found, names = _security(run), re.findall(r"CREATE MATERIALIZED VIEW metrics\.(\w+)", DEFINITIONS)
+    grants = " ".join(row[0] for row in run.clickhouse.query("SHOW GRANTS FINAL"))
+    if ANYONE.search(grants):
+        yield from (f"ALTER TABLE metrics.{name} MODIFY SQL SECURITY NONE" for name in names
+                    if found.get(name) != "SQL SECURITY NONE")
+        return
+    user = run.clickhouse.query("SELECT currentUser()")[0][0]
+    yield from (f"ALTER TABLE metrics.{name} MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER" for name in VIEWS
+                if found.get(name, "").startswith("DEFINER") and found[name] != f"DEFINER = {user} SQL SECURITY DEFINER")
+
+
+def _backfill(run: Any) -> Iterator[tuple[int, str]]:
+    """How many samples, and the INSERT that brings them in, for what came no way since the views were last changed.
+
+    Bounded by `backfill_days`, newest first. A minute is done when as many samples came as the source has points.
+    """
+    made = dict(run.clickhouse.query("SELECT name, toUnixTimestamp(metadata_modification_time) FROM system.tables"
+                                     " WHERE database = 'metrics'"))
+    if "otel_metrics_gauge" not in made:
+        return  # a plan on an empty server
+    came = "SELECT toDateTime(0) AS minute, 0 AS came"
+    if "metric_samples" in made:
+        came = ("SELECT minute, count() AS came FROM metrics.metric_samples"
+                f" WHERE arrived > toDateTime({max(made.get(view, 0) for view in VIEWS)}) GROUP BY minute")
+    earliest = f"now() - {round(run.settings.backfill_days * 86400)}"
+    rows = run.clickhouse.query(f"""
+        SELECT toUnixTimestamp(minute), points FROM (
+            SELECT minute, count() AS points FROM ({SAMPLES} AND TimeUnix >= {earliest}) GROUP BY minute) AS source
+        LEFT JOIN ({came}) AS samples USING minute
+        WHERE points > came ORDER BY minute DESC""")
+    first, last, total = 0, 0, 0
+    for minute, points in [*rows, (0, 0)]:
+        if total and (minute != first - 60 or total + points > BATCH):
+            yield total, (f"INSERT INTO metrics.metric_samples SELECT * FROM ({SAMPLES}"
+                          f"\n    AND TimeUnix >= toDateTime({first}) AND TimeUnix < toDateTime({last + 60}))")
+            total = 0
+        first, last, total = minute, last if total else minute, total + points
+
+
+def _wait(run: Any, most: int = 0) -> None:
+    """Until every view has refreshed, and took in all but `most` of the samples there are now. Raises if one fails."""
+    now = run.clickhouse.query("SELECT toUnixTimestamp(now())")[0][0]
+    for _ in range(PATIENCE):
+        if failed := list(verify(run)):
+            raise RuntimeError("; ".join(failed))
+        fresh = run.clickhouse.query("SELECT count() FROM system.view_refreshes WHERE database = 'metrics'"
+                                     f" AND view IN {VIEWS} AND last_success_time IS NULL")[0][0]
+        if not fresh and max(_behind(run, view, now) for view in VIEWS) <= most:
+            return
+        time.sleep(1)
+    raise RuntimeError(f"the views have not taken in what came {PATIENCE} s ago")
+
+
+def _behind(run: Any, view: str, now: int) -> int:
+    """How many of the samples that arrived until `now` a view has yet to take in."""
+    return int(run.clickhouse.query(f"""
+        SELECT sum(samples) FROM (
+            SELECT arrived, minute, cluster_id, count() AS samples FROM metrics.metric_samples
+            WHERE arrived <= toDateTime({now}) GROUP BY arrived, minute, cluster_id
+            HAVING (arrived, minute, cluster_id, samples) NOT IN (
+                SELECT arrived, minute, cluster_id, samples FROM metrics.{view.replace('derive', 'derived')}))""")[0][0])

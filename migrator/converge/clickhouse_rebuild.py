@@ -44,7 +44,7 @@ from migrator.converge.clickhouse_definitions import (
     of_table,
     sql_name,
 )
-from migrator.converge.clickhouse_refusals import refuse_blindness, refuse_expiry, refuse_misfits
+from migrator.converge.clickhouse_refusals import lossless, refuse_blindness, refuse_expiry, refuse_misfits
 from migrator.errors import StatementRefused, StepFailed, WrongServer
 
 KEYS = ("engine", "partition key", "sorting key", "primary key")  # attributes of a table that no ALTER changes
@@ -91,9 +91,11 @@ class Rebuild:
         """Of the new table: what is defined, then what only the old one has."""
         self.copied = [name for name, column in self.columns.items() if name in found
                        and not column["default"].startswith(("MATERIALIZED", "ALIAS", "EPHEMERAL"))]
+        self.names = ", ".join(f"`{name}`" for name in self.copied)
+        self.types = {name: column["type"] for name, column in found.items()}
         self.same_partitions = self.before.get("partition key") == self.definition["partition key"]
         self.linkable = all(self.before.get(key) == self.definition[key] for key in KEYS[1:]) and all(
-            found[name]["type"] == self.columns[name]["type"] for name in found)
+            old == self.columns[name]["type"] for name, old in self.types.items())
         self.last_wins = self.definition["engine"] == "ReplacingMergeTree" and bool(self.definition["sorting key"])
 
     def _live(self, table: str) -> Attributes | None:
@@ -117,8 +119,7 @@ class Rebuild:
                 raise WrongServer(f"{name} is in the way of rebuilding {self.table}, and not of this job: rename it")
         refuse_blindness(self.query)
         for name in self.copied:
-            old, new = self.live[Object("column", self.old, name)]["type"], self.columns[name]["type"]
-            refuse_misfits(self.query, self.table, name, old, new)
+            refuse_misfits(self.query, self.table, name, self.types[name], self.columns[name]["type"])
         refuse_expiry(self.query, self.table, self._clauses().get("TTL", ""), self.before["TTL"])
 
     def changes(self) -> Iterator[Change]:
@@ -270,9 +271,7 @@ class Rebuild:
         return self.linkable
 
     def _insert(self, target: str, source: str, where: str) -> str:
-        names = ", ".join(f"`{name}`" for name in self.copied)
-        return (f"INSERT INTO {sql_name(target)} ({names}) SELECT {names} FROM {sql_name(source)} WHERE {where}"
-                f" SETTINGS {COPY}")
+        return f"INSERT INTO {sql_name(target)} ({self.names}) {self._rows(source, where)} SETTINGS {COPY}"
 
     def _catch_up(self, session: Any) -> None:
         """Copy what came to the table since, until little is left."""
@@ -316,8 +315,8 @@ class Rebuild:
         late = f"_block_number > {watermark}"
         if not self.last_wins:
             return self._insert(self.late, self.old, late)
-        names, key = ", ".join(f"`{name}`" for name in self.copied), self.definition["sorting key"]
-        return (f"INSERT INTO {sql_name(self.late)} ({names}) SELECT {names} FROM ({self._cast(self.old, late)})"
+        key = self.definition["sorting key"]
+        return (f"INSERT INTO {sql_name(self.late)} ({self.names}) SELECT {self.names} FROM ({self._rows(self.old, late)})"
                 f" WHERE ({key}) NOT IN (SELECT {key} FROM {sql_name(self.table)} WHERE {above(self.table, block)})"
                 f" SETTINGS {COPY}, transform_null_in = 1")
 
@@ -330,7 +329,7 @@ class Rebuild:
         ours = [name for name, in self._ours(block)]
         overtaken = self._count(self.table, f"{above(self.table, block)} AND _part NOT IN {ours} AND ({key}) IN"
                                 f" (SELECT {key} FROM {sql_name(self.late)})") if ours else 0
-        lost = self.query(f"SELECT count() FROM ({self._cast(self.old, late)}) WHERE ({key}) NOT IN (SELECT {key} FROM"
+        lost = self.query(f"SELECT count() FROM ({self._rows(self.old, late)}) WHERE ({key}) NOT IN (SELECT {key} FROM"
                           f" {table} WHERE {above(self.table, block)}) SETTINGS transform_null_in = 1")[0][0]
         return not overtaken and not lost
 
@@ -387,10 +386,14 @@ class Rebuild:
     def _count(self, table: str, where: str) -> int:
         return int(self.query(f"SELECT count() FROM {sql_name(table)} WHERE {where} SETTINGS final = 0")[0][0])
 
-    def _cast(self, table: str, where: str) -> str:
-        """The rows of the old table in the new types."""
-        casts = ", ".join(f"CAST(`{name}`, {quote(self.columns[name]['type'])}) AS `{name}`" for name in self.copied)
-        return f"SELECT {casts} FROM {sql_name(table)} WHERE {where}"
+    def _rows(self, table: str, where: str) -> str:
+        """Rows of the old table in the new types; one that came meanwhile and does not fit is an error, not wrapped."""
+        return f"SELECT {', '.join(self._cast(name) for name in self.copied)} FROM {sql_name(table)} WHERE {where}"
+
+    def _cast(self, name: str) -> str:
+        old, new = self.types.get(name, ""), self.columns[name]["type"]
+        cast = "CAST" if lossless(old, new) else "accurateCast"
+        return f"`{name}`" if old == new else f"{cast}(`{name}`, {quote(new)}) AS `{name}`"
 
     def _sums(self, table: str, where: str = "1", unit: str = "''") -> dict[str, tuple[int, int]]:
         """Rows, and a checksum in which their order does not count, of each unit."""

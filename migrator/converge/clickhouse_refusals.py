@@ -15,10 +15,21 @@ READS = ("system.parts", "system.parts_columns", "system.mutations", "system.pro
          "system.storage_policies")  # what a rebuild needs to see
 
 
-def refuse_misfits(query: Query, table: str, column: str, old: str, new: str) -> None:
-    """Raise WouldLoseData if a value would not survive the new type: MODIFY COLUMN wraps numbers without an error."""
+def lossless(old: str, new: str) -> bool:
+    """Whether every value of a type has its equal in another one."""
     old, new = (re.sub(r"LowCardinality\(([^()]+|Nullable\([^()]+\))\)", r"\1", type_) for type_ in (old, new))
     if old == new or (new == "String" and "Nullable" not in old) or new == "Nullable(String)":
+        return True
+    numbers = [re.fullmatch(r"(Int|UInt|Float)(\d+)", type_) for type_ in (old, new)]
+    if not all(numbers):
+        return False
+    (kind, bits), (new_kind, new_bits) = (number.groups() for number in numbers if number)
+    return int(bits) < int(new_bits) and (kind, new_kind) not in (("Int", "UInt"), ("Float", "Int"), ("Float", "UInt"))
+
+
+def refuse_misfits(query: Query, table: str, column: str, old: str, new: str) -> None:
+    """Raise WouldLoseData if a value would not survive the new type: MODIFY COLUMN wraps numbers without an error."""
+    if lossless(old, new):
         return
     name, rows = f"`{column}`", sql_name(table)
     if re.match(r"Array|Map|Tuple|Nested", new):  # accurateCastOrNull knows no containers, but accurateCast raises

@@ -123,12 +123,13 @@ class _Table:
                                   " the column to NULL where it may be, or move the rows away")
 
     def _compatible(self, key: ForeignKey, child: Object, parent: Object) -> Iterator[str]:
-        ours, theirs = (self.wanted.get(item) or self.live.get(item) for item in (child, parent))
-        if ours and theirs:
-            sorts = [(a["collation"] or a["type"]) for a in (ours, theirs)]
-            if sorts[0] != sorts[1]:
-                yield (f"{key.item} is impossible: {parent} is {sorts[1]}, {child} is {sorts[0]}: convert {key.parent},"
-                       " which the application owns, and run again")
+        kinds = [self.wanted.get(item) or self.live.get(item) or {} for item in (child, parent)]
+        if not all("collation" in kind for kind in kinds):
+            return  # a table is still to come from an earlier step
+        ours, theirs = (kind["collation"] or kind["type"] for kind in kinds)
+        if ours != theirs:
+            yield (f"{key.item} is impossible: {parent} is {theirs}, {child} is {ours}: convert the table that the"
+                   " application owns, and run again")
 
     def _as_wanted(self, column: Object, sql: str) -> str:
         """The column's value as it will compare once the column is as it should be."""

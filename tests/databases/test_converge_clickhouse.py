@@ -294,14 +294,14 @@ def table(server: ClickHouseServer) -> ClickHouseServer:
 
 
 def test_of_rows_with_one_key_the_last_stays_the_last(table: ClickHouseServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over many inserts, merged parts, and slices that cut through a part."""
-    monkeypatch.setattr(clickhouse_rebuild, "CHUNK", 700)
-    for value in range(1, 41):
-        table.query(f"INSERT INTO d.t SELECT number % 50, {value} FROM numbers(100)", async_insert=0)
+    """Over many inserts, merged parts, and slices that cut through a part; enough rows for a server to use threads."""
+    monkeypatch.setattr(clickhouse_rebuild, "CHUNK", 450_000)
+    for value in range(1, 21):
+        table.query(f"INSERT INTO d.t SELECT number % 50000, {value} FROM numbers(100000)", async_insert=0)
     session = run(table, LAST_WINS)
 
-    assert table.query("SELECT groupUniqArray(v) FROM d.t FINAL") == [([40],)]
-    assert table.query("SELECT count() FROM d.t__before_0002") == [(4010,)]
+    assert table.query("SELECT groupUniqArray(v) FROM d.t FINAL") == [([20],)]
+    assert table.query("SELECT count() FROM d.t__before_0002") == [(2000010,)]
     assert any("_part_offset" in sql for sql in session.sent)
 
 
@@ -326,12 +326,13 @@ def test_killed_at_any_statement_no_row_is_lost_or_doubled(
     monkeypatch.setattr(clickhouse_rebuild, "CHUNK", 2)
     for last in itertools.count(1):
         table.query("TRUNCATE TABLE d.t")
-        meanwhile = {"^EXCHANGE": "INSERT INTO d.t SELECT number, 1 FROM numbers(6); OPTIMIZE TABLE d.t FINAL"}
+        meanwhile = {"MODIFY COMMENT.*here": "INSERT INTO d.t SELECT 200 + number, 1 FROM numbers(4)",
+                     "^EXCHANGE": "INSERT INTO d.t SELECT number, 1 FROM numbers(6); OPTIMIZE TABLE d.t FINAL"}  # fmt: skip
         table.query("INSERT INTO d.t SELECT number, 0 FROM numbers(100, 10)", async_insert=0)
         killed = run(table, definitions, last=last, meanwhile=meanwhile)
         done = run(table, definitions, meanwhile=killed.meanwhile)
 
-        assert table.query("SELECT count(), sum(k), sum(v) FROM d.t") == [(16, 1045 + 15, 6)]
+        assert table.query("SELECT count(), sum(k), sum(v) FROM d.t") == [(20, 1045 + 806 + 15, 10)]
         if not done.sent:
             break
         table.query("DROP TABLE d.t")

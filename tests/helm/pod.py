@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Kubelet:
     network: str
     directory: Path
     objects: Sequence[Mapping[str, Any]]
+    running: set[str] = field(default_factory=set)
 
     def run(self, pod: Spec, kind: str = "containers", entrypoint: Sequence[str] = ()) -> Ended:
         """The pod's one container (or init container) to its end; with another program if `entrypoint` is given."""
@@ -59,17 +60,25 @@ class Kubelet:
         if entrypoint:
             words += ["--entrypoint", entrypoint[0]]
         arguments = entrypoint[1:] or container.get("args", [])
-        return self.docker("run", "--detach", *words, container["image"], *arguments, check=True).stdout.strip()
+        name = self.docker("create", *words, container["image"], *arguments, check=True).stdout.strip()
+        self.running.add(name)
+        self.docker("start", name, check=True)
+        return name
 
     def ended(self, name: str) -> Ended:
         """What is left of a container that has ended, which is removed."""
         state = self.docker.inspect(name)["State"]
         assert state["Status"] == "exited", state
-        output = self.docker("logs", name, check=True).stdout
+        output = self.docker("logs", name, check=True)
         mounts = {mount["Destination"]: mount["Source"] for mount in self.docker.inspect(name)["Mounts"]}
-        self.docker("rm", name, check=True)
-        lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-        return Ended(state["ExitCode"], lines or [{"output": output}], Path(mounts["/dev/termination-log"]).read_text())
+        self.remove(name)
+        assert not output.stderr, output.stderr
+        return Ended(state["ExitCode"], output.lines, Path(mounts["/dev/termination-log"]).read_text())
+
+    def remove(self, *names: str) -> None:
+        """Also of containers that still run."""
+        self.docker("rm", "--force", *names, check=True)
+        self.running.difference_update(names)
 
     def message(self, container: Spec) -> Path:
         return self.directory / "messages" / container["name"]

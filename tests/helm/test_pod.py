@@ -81,6 +81,7 @@ class Cluster:
 @pytest.fixture
 def cluster(docker: Docker, image: str, stack: Stack, helm4: Helm, tmp_path: Path) -> Iterator[Cluster]:
     """The section carried out, with the passwords of the databases that run."""
+    stack("up", "--detach", "--wait", "clickhouse", "mysql", check=True)
     secrets = Path(stack.environ["MIGRATE_SECRETS"])
     workplace = Workplace(helm4, tmp_path)
     workplace.prepare({f"{name}-password": (secrets / f"{name}_password").read_text() for name in ("clickhouse", "mysql")})
@@ -91,6 +92,8 @@ def cluster(docker: Docker, image: str, stack: Stack, helm4: Helm, tmp_path: Pat
     kubelet = Kubelet(docker, f"{stack.name}_default", tmp_path / "kubelet", objects)
     values = yaml.safe_load((tmp_path / "values.yaml").read_text())
     yield Cluster(helm4, kubelet, stack, values, app, next(iter(workplace.releases.values())))
+    if kubelet.running:
+        kubelet.remove(*kubelet.running)
     docker("image", "rm", IMAGE, check=True)
 
 
@@ -164,7 +167,6 @@ def test_the_pod_has_no_more_rights_than_it_needs(cluster: Cluster) -> None:
 ], ids=["wrong user", "no database", "own deadline", "refused statement"])  # fmt: skip
 def test_the_job_reports_why_it_failed(cluster: Cluster, code: int, outcome: str, values: Values) -> None:
     """The exit code, the termination message, and what the Job's controller makes of them."""
-    cluster.stack("up", "--detach", "--wait", "clickhouse", "mysql", check=True)
     cluster.stack.migrated()
     ended = cluster.run(**values)
     assert told(ended)["exit_code"] == code, ended.report
@@ -173,7 +175,6 @@ def test_the_job_reports_why_it_failed(cluster: Cluster, code: int, outcome: str
 
 def test_steps_from_a_config_map(cluster: Cluster) -> None:
     """README.md's one more step is applied after the image's own; an edited copy of the whole directory is exit 5."""
-    cluster.stack("up", "--detach", "--wait", "clickhouse", "mysql", check=True)
     cluster.stack.migrated()
     added = cluster.run(**yaml.safe_load((cluster.kubelet.directory.parent / "steps.yaml").read_text()))
     assert (added.code, told(added)["applied"]) == (0, ["0008_orders.mysql"])
@@ -194,7 +195,6 @@ def test_steps_from_a_config_map(cluster: Cluster) -> None:
 
 def test_two_jobs_at_once_and_an_eviction(cluster: Cluster) -> None:
     """A helm that gave up leaves its Job running: the next one's pod waits and ends with 4; SIGTERM frees the lock."""
-    cluster.stack("up", "--detach", "--wait", "clickhouse", "mysql", check=True)
     cluster.stack.migrated()
     slow = {"steps": {"configMap": "more", "files": [SLOW]}}
     first = cluster.kubelet.start(cluster.job(**slow)["spec"]["template"]["spec"])
