@@ -109,7 +109,7 @@ class Recorder:
             return None
         attributes = {key: value for key, value in self._last[item].items() if value}
         if item.table in self._shared and self._owners[item] == (self._declared[item.table],):
-            required = item.kind in RELATIONS or item.kind == "column" and item.name in self._shared[item.table]
+            required = item.kind in RELATIONS or (item.kind == "column" and item.name in self._shared[item.table])
             if not required:
                 return None
             attributes = {}

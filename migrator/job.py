@@ -9,8 +9,16 @@ from contextlib import contextmanager, suppress
 from migrator import snapshot
 from migrator.catalogs import DATA, EXTRA, Finding
 from migrator.databases import Clock, Database, Identity, connect
-from migrator.errors import (Disagreement, LostConnection, MigrateError, StatementRefused, StepFailed, StillPending,
-                             Stopped, VerificationFailed)
+from migrator.errors import (
+    Disagreement,
+    LostConnection,
+    MigrateError,
+    StatementRefused,
+    StepFailed,
+    StillPending,
+    Stopped,
+    VerificationFailed,
+)
 from migrator.expected import Expected, load_expected, unverified
 from migrator.ledger import Applied
 from migrator.lock import RunLock
@@ -34,7 +42,7 @@ class Job:
         self.steps = tuple(step for step in everything if step.target in settings.targets)
         addresses = {"clickhouse": settings.clickhouse, "mysql": settings.mysql}
         self.targets = [target for target in settings.targets  # a Python step may use both
-                        if any(step.target == target or step.is_python and addresses[target] for step in self.steps)]
+                        if any(step.target == target or (step.is_python and addresses[target]) for step in self.steps)]
         self.expected: dict[str, Expected] = {}
         if settings.verify == "full" and settings.command != "snapshot":
             self.expected = load_expected(settings.steps_dir, self.steps)

@@ -376,9 +376,8 @@ def _subject(reader: _Reader, action: str) -> tuple[str, bool, str | None]:
         guarded = reader.guard()
         name = None if reader.at("PRIMARY", "UNIQUE", "FOREIGN", "CHECK") else reader.part()
         return _part(reader) or "CONSTRAINT", guarded, name
-    part = "" if reader.dialect == "mysql" and action in ("MODIFY", "CHANGE") else _part(reader)
+    part = _part(reader)
     if not part and reader.dialect == "mysql" and action in ("ADD", "DROP", "MODIFY", "CHANGE", "ALTER"):
-        reader.skip("COLUMN")
         part = "COLUMN"
     guarded = reader.guard()
     if part == "COLUMN":
@@ -387,8 +386,8 @@ def _subject(reader: _Reader, action: str) -> tuple[str, bool, str | None]:
 
 
 def _part(reader: _Reader) -> str:
-    if reader.at("UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "INDEX", "KEY"):
-        reader.skip("UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "INDEX", "KEY")
+    if reader.accept("VECTOR INDEX") or reader.at("UNIQUE", "FULLTEXT", "SPATIAL", "INDEX", "KEY"):
+        reader.skip("UNIQUE", "FULLTEXT", "SPATIAL", "INDEX", "KEY")
         return "INDEX"
     return next((part for part in (*_PAIRS, *_PARTS[reader.dialect]) if reader.accept(part)), "")
 

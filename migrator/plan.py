@@ -43,12 +43,12 @@ def make_plan(steps: Sequence[Step], ledger: Sequence[Applied], newest: int) -> 
     `newest` is the highest number among all step files of the image, of whatever target: a ledger row above it was
     written by a newer image. An adopted row (`checksum` empty) makes its step pending and says nothing else.
     """
-    rows = [row for row in ledger if row.checksum]
+    rows = sorted((row for row in ledger if row.checksum), key=lambda row: row.version)
     targets = {step.version: step.target for step in steps}
     done = {row.version: row for row in rows if targets.get(row.version) == row.target}
     unknown = [row for row in rows if targets.get(row.version) != row.target]
     ahead = tuple(row for row in unknown if row.version > newest)
-    last = {row.target: row.version for row in sorted(rows, key=lambda row: row.version)}
+    last = {row.target: row.version for row in rows}
     states = [_state(step, done.get(step.version), last.get(step.target, -1)) for step in steps]
     states += [State(row.version, row.name, row.target, AHEAD) if row in ahead else
                State(row.version, row.name, row.target, MISSING,

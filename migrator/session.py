@@ -88,7 +88,7 @@ class Run:
         """One of the step's functions; the file is executed when the first is asked for, again if it raised."""
         if self._functions is None:
             functions = {"__name__": self.step.stem, "__file__": str(self.step.path)}
-            exec(self.step.code, functions)  # noqa: S102  the step files are the product
+            exec(self.step.code, functions)
             self._functions = functions
         function = self._functions.get(name)
         return function if callable(function) else None

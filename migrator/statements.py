@@ -193,7 +193,8 @@ def _scan_mysql(text: str, *, single: bool) -> Iterator[_Span]:
             raise _unclosed(text, begin)
         kind, end = str(match.lastgroup), match.end()
         if kind == "block":
-            kind, end = "comment", _end_of_block(text, begin, stop, opened)
+            inside = opened >= 0 and text.find("\n", opened, begin) < 0
+            kind, end = "pragma" if inside else "comment", _end_of_block(text, begin, stop, inside)
             opened = -1
         elif kind == "pragma":
             opened = begin if match[0].startswith("/*!") else opened if match[0][0] == "/" else -1
@@ -210,9 +211,8 @@ def _scan_mysql(text: str, *, single: bool) -> Iterator[_Span]:
         begin = end
 
 
-def _end_of_block(text: str, begin: int, stop: int, opened: int) -> int:
-    # The client keeps one flag a line: after /*! the next */ ends that, not the comment around or inside it.
-    inside = opened >= 0 and text.find("\n", opened, begin) < 0
+def _end_of_block(text: str, begin: int, stop: int, inside: bool) -> int:
+    # The client keeps one flag a line: after /*! the next */ ends that, not the comment around or within it.
     at = begin + 2
     while mark := _BLOCK.search(text, at, stop):
         at = mark.end()

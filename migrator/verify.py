@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from migrator.catalogs import DATA, DIFFERENT, EXTRA, MISSING, RELATIONS, Catalog, Finding, Object, differences
+from migrator.catalogs.mysql import BROKEN
 from migrator.databases import Database
 from migrator.errors import StatementRefused, StepFailed
 from migrator.expected import Expected
@@ -47,7 +48,7 @@ def _follows(item: Object, gone: set[Object], expected: Expected, live: Catalog)
         kept = [column for column in expected.objects[item].get("columns", "").split(", ")
                 if Object("column", item.table, column.split(" ")[0].split("(")[0]) not in gone]
         return ", ".join(kept) == live[item].get("columns") != expected.objects[item].get("columns")
-    return item.kind == "view" and live[item].get("query", "").startswith("(does not run")
+    return item.kind == "view" and live[item].get("query", "").startswith(BROKEN)
 
 
 def _finding(kind: str, item: Object, wanted: str, actual: str, expected: Expected) -> Finding:

@@ -5,7 +5,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 GAP = 300  # seconds: two samples of a series that are further apart have no rate between them
@@ -86,7 +86,7 @@ def derivation(view: str, table: str, columns: dict[str, str], reach: int, rows:
     blank = ", ".join(name if name == "cluster_id" else f"defaultValueOfTypeName('{kind}') AS {name}"
                       for name, kind in columns.items())
     return f"""
-CREATE MATERIALIZED VIEW metrics.{view} REFRESH EVERY 5 SECOND APPEND TO metrics.{table} AS
+CREATE MATERIALIZED VIEW metrics.{view} REFRESH EVERY 3 SECOND APPEND TO metrics.{table} AS
 WITH
     (SELECT max(last_success_time) FROM system.view_refreshes
      WHERE database = 'metrics' AND view = '{view}') AS succeeded,
@@ -359,46 +359,52 @@ def apply(run: Any) -> None:
     run.clickhouse.converge(DEFINITIONS)
     for statement in _free(run):
         run.clickhouse.execute(statement)
-    _wait(run)
     batches = list(_backfill(run))
-    for number, (samples, statement) in enumerate(batches):
+    done, total = 0, sum(samples for samples, _ in batches)
+    for samples, statement in batches:
         run.clickhouse.execute(statement)
-        _wait(run, PORTION if number + 1 < len(batches) else 0)
-        run.clickhouse.progress(done=sum(count for count, _ in batches[:number + 1]),
-                                total=sum(count for count, _ in batches), unit="samples")
+        done += samples
+        _wait(run, PORTION if done < total else 0)
+        run.clickhouse.progress(done=done, total=total, unit="samples")
 
 
-def verify(run: Any) -> Iterator[str]:
-    """A view that fails or was stopped; what has arrived waits for it and is derived when it works again."""
-    for view, status, exception in run.clickhouse.query(
+def verify(run: Any) -> Iterable[str]:
+    """Views that fail or were stopped: what has arrived waits for them, and is derived when they work again.
+
+    A failure is given a few turns to go away by itself: a table may just have been exchanged under the view.
+    """
+    for _ in range(20):
+        found = run.clickhouse.query(
             "SELECT view, status, exception FROM system.view_refreshes WHERE database = 'metrics'"
-            f" AND view IN {VIEWS} AND (exception != '' OR status = 'Disabled') ORDER BY view"):
-        yield f"metrics.{view} is {status}, its rows wait: {exception.partition(', Stack trace')[0] or 'SYSTEM STOP VIEW'}"
-    if (feed := _security(run).get("feed_samples", "")).startswith("DEFINER"):
-        yield (f"metrics.feed_samples runs with {feed}: when that user goes, INSERTs into the source fail;"
-               " ALTER TABLE metrics.feed_samples MODIFY SQL SECURITY NONE")
+            f" AND view IN {VIEWS} AND (exception != '' OR status = 'Disabled') ORDER BY view")
+        if not found:
+            break
+        time.sleep(0.5)
+    feed = _security(run).get("feed_samples", "")
+    return [*(f"metrics.{view} fails, its rows wait: {exception.partition(', Stack trace')[0]}" if exception else
+              f"metrics.{view} is stopped, its rows wait: SYSTEM START VIEW metrics.{view}"
+              for view, status, exception in found),
+            *[f"metrics.feed_samples runs as {feed}: INSERTs into the source would fail without that user;"
+              " ALTER TABLE metrics.feed_samples MODIFY SQL SECURITY NONE"] * feed.startswith("DEFINER")]
 
 
 def _security(run: Any) -> dict[str, str]:
-    """Each of our views' SQL SECURITY clause; "" where it has none, and so runs with the rights of who inserts."""
-    rows = run.clickhouse.query("SELECT name, create_table_query FROM system.tables"
-                                " WHERE database = 'metrics' AND engine = 'MaterializedView'")
-    heads = {name: re.split(r"\) AS (?:SELECT|WITH) |\bAS (?:SELECT|WITH) ", text, maxsplit=1)[0] for name, text in rows}
-    return {name: clause[0] if (clause := re.search(r"(DEFINER = \S+ )?SQL SECURITY \w+", head)) else ""
-            for name, head in heads.items()}
+    """The SQL SECURITY clause of each materialized view that has one."""
+    return {name: clause for name, clause in run.clickhouse.query(
+        "SELECT name, extract(create_table_query, '((?:DEFINER = [^ ]+ )?SQL SECURITY [A-Z]+)') FROM system.tables"
+        " WHERE database = 'metrics' AND engine = 'MaterializedView'") if clause}
 
 
 def _free(run: Any) -> Iterator[str]:
-    """Statements after which the views outlive the user who created them, if this user may say so."""
+    """Statements that free the views from the user who made them; without the right to that, we take their place."""
     found, names = _security(run), re.findall(r"CREATE MATERIALIZED VIEW metrics\.(\w+)", DEFINITIONS)
-    grants = " ".join(row[0] for row in run.clickhouse.query("SHOW GRANTS FINAL"))
-    if ANYONE.search(grants):
+    if ANYONE.search("\n".join(row[0] for row in run.clickhouse.query("SHOW GRANTS FINAL"))):
         yield from (f"ALTER TABLE metrics.{name} MODIFY SQL SECURITY NONE" for name in names
                     if found.get(name) != "SQL SECURITY NONE")
         return
-    user = run.clickhouse.query("SELECT currentUser()")[0][0]
+    us = f"DEFINER = {run.clickhouse.query('SELECT currentUser()')[0][0]} SQL SECURITY DEFINER"
     yield from (f"ALTER TABLE metrics.{name} MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER" for name in VIEWS
-                if found.get(name, "").startswith("DEFINER") and found[name] != f"DEFINER = {user} SQL SECURITY DEFINER")
+                if found.get(name, us).replace("`", "") not in (us, "SQL SECURITY NONE"))
 
 
 def _backfill(run: Any) -> Iterator[tuple[int, str]]:
@@ -420,13 +426,13 @@ def _backfill(run: Any) -> Iterator[tuple[int, str]]:
             SELECT minute, count() AS points FROM ({SAMPLES} AND TimeUnix >= {earliest}) GROUP BY minute) AS source
         LEFT JOIN ({came}) AS samples USING minute
         WHERE points > came ORDER BY minute DESC""")
-    first, last, total = 0, 0, 0
+    first, last, batch = 0, 0, 0
     for minute, points in [*rows, (0, 0)]:
-        if total and (minute != first - 60 or total + points > BATCH):
-            yield total, (f"INSERT INTO metrics.metric_samples SELECT * FROM ({SAMPLES}"
+        if batch and (minute != first - 60 or batch + points > BATCH):
+            yield batch, (f"INSERT INTO metrics.metric_samples SELECT * FROM ({SAMPLES}"
                           f"\n    AND TimeUnix >= toDateTime({first}) AND TimeUnix < toDateTime({last + 60}))")
-            total = 0
-        first, last, total = minute, last if total else minute, total + points
+            batch = 0
+        first, last, batch = minute, last if batch else minute, batch + points
 
 
 def _wait(run: Any, most: int = 0) -> None:

@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from migrator.catalogs import DIFFERENT, EXTRA, MISSING, Object, differences, split_top
-from migrator.catalogs import clickhouse as catalogs
+from migrator.catalogs import DIFFERENT, EXTRA, MISSING, Object, clickhouse as catalogs, differences, split_top
 from migrator.catalogs.clickhouse import Query, quote
 from migrator.converge import Change
 from migrator.converge.clickhouse_definitions import engine_clauses, of_table, read_definitions, sql_name

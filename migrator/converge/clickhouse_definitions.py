@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from migrator.catalogs import Attributes, Catalog, Object, split_top, strip_outer
-from migrator.catalogs import clickhouse as catalogs
+from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs, split_top, strip_outer
 from migrator.catalogs.clickhouse import Query, quote
 from migrator.errors import MigrateError, StepFailed
 from migrator.statements import Statement, split, tokens

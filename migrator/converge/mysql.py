@@ -11,8 +11,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, Protocol
 
-from migrator.catalogs import DIFFERENT, EXTRA, MISSING, Attributes, Catalog, Object, differences
-from migrator.catalogs import mysql as catalogs
+from migrator.catalogs import DIFFERENT, EXTRA, MISSING, Attributes, Catalog, Object, differences, mysql as catalogs
 from migrator.catalogs.mysql import ForeignKey, quote
 from migrator.converge import Change
 from migrator.converge.mysql_definitions import Definition, name_of, parse

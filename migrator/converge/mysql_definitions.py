@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from migrator.catalogs import Attributes, Object, split_top
-from migrator.catalogs import mysql as catalogs
+from migrator.catalogs import Attributes, Object, mysql as catalogs, split_top
 from migrator.catalogs.mysql import ForeignKey, quote, unquote
 from migrator.errors import StepFileError
 from migrator.statements import IGNORED, StatementError, split, tokens

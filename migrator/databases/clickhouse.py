@@ -82,7 +82,7 @@ def _refused_at_login(error: ClickHouseError, address: Address) -> Exception:
         return NotYet(f"the host name {address.host} does not resolve")
     if "BadStatusLine" in repr(error.__cause__):
         return WrongServer(f"{address} does not speak HTTP; is it ClickHouse's HTTP port (8123)?")
-    if isinstance(cause, ResponseError) or code is None and cause is error and not re.search(r"status (code )?(429|502|503|504)\b", str(error)):
+    if isinstance(cause, ResponseError) or (code is None and cause is error and not re.search(r"status (code )?(429|502|503|504)\b", str(error))):
         return WrongServer(f"{address} answers like no ClickHouse: {_message(error)}")
     return NotYet(_message(error) if code else _reason(cause))
 

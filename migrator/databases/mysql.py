@@ -23,7 +23,8 @@ from migrator.ledger import Applied
 from migrator.settings import Address, Settings
 
 quote = catalogs.quote
-OLDEST = {"mysql": (8, 0, 29), "mariadb": (10, 6, 0)}
+# MariaDB before 10.8 ignores DESC in an index, before 10.10 gives TIMESTAMP columns defaults of its own.
+OLDEST = {"mysql": (8, 0, 29), "mariadb": (10, 11, 0)}
 SQL_MODE = ("ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
             "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION")
 METADATA_LOCK_SECONDS = 5  # a waiting ALTER blocks every new reader of the table: wait briefly, then try again
@@ -106,7 +107,8 @@ class Connection(MySQLConnection):
 
     def _await_greeting(self) -> None:
         """Look at the first bytes: the driver takes any for a length, and waits for the rest of what is no packet."""
-        sock: Any = self._socket.sock
+        connection: Any = self._socket
+        sock = connection.sock
         patience = sock.gettimeout()
         sock.settimeout(min(SILENCE_SECONDS, patience))
         try:

@@ -127,7 +127,7 @@ def listening(servers: Servers) -> Iterator[Sent]:
         clickhouse.query("SYSTEM FLUSH LOGS")
     sent.clickhouse += [text for (text,) in clickhouse.query(
         f"SELECT trim(query) FROM system.query_log WHERE event_time_microseconds > '{since}' AND type != 'QueryFinish'"
-        " AND query NOT LIKE '%SYSTEM FLUSH LOGS%' AND http_user_agent NOT LIKE 'Python-urllib%'"
+        " AND http_user_agent LIKE '%clickhouse-connect%'"
         " ORDER BY event_time_microseconds")]
     sent.mysql += [bytes(text).decode() if isinstance(text, (bytes, bytearray)) else text for (text,) in mysql.query(
         "SELECT TRIM(argument) FROM mysql.general_log WHERE command_type = 'Query' AND user_host LIKE 'migrate%'"

@@ -11,6 +11,7 @@ import pytest
 from migrator.catalogs import Catalog, Object, differences
 from migrator.catalogs import mysql as catalogs
 from migrator.databases.mysql import SQL_MODE
+from migrator.errors import StatementRefused
 from migrator.statements import split
 from tests.conftest import Database
 from tests.databases import mysql_shapes as shapes
@@ -231,6 +232,21 @@ def test_a_view_that_runs_no_more_says_why(session: Session) -> None:
     session.run("ALTER TABLE t DROP COLUMN word")
     live = session.same_queries(wanted, session.everything())
     assert live[Object("view", "v")]["query"].startswith("(does not run")
+
+
+def test_a_view_that_cannot_be_judged_now_is_no_drift(session: Session, fresh_mysql: Database) -> None:
+    """Behind somebody's lock the answer is the server's error, never "different"."""
+    session.run(SCHEMA)
+    wanted, live = session.everything(), session.everything()
+    wanted[Object("view", "v")] = {**wanted[Object("view", "v")], "query": "SELECT 1 AS id"}
+    other = fresh_mysql.server.connect(fresh_mysql.name)
+    try:
+        other.cmd_query("LOCK TABLES t WRITE")
+        session.query("SET SESSION lock_wait_timeout = 1")
+        with pytest.raises(StatementRefused, match="1205"):
+            session.same_queries(wanted, live)
+    finally:
+        other.close()
 
 
 def test_a_body_that_may_not_be_read_is_no_body(fresh_mysql: Database) -> None:

@@ -4,7 +4,6 @@ A field that is not understood here is an error, so that none is silently left o
 """
 
 import base64
-import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence

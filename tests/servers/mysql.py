@@ -114,6 +114,7 @@ class MySQLServer(Server):
             f"--port={self.port}",
             f"--bind-address={HOST}",
             f"--pid-file={self.base}/pid",
+            f"--tmpdir={self.base}",  # a server deletes the temporary tables that it finds there when it starts
             "--skip-name-resolve",
             *self._options,
         ]

@@ -78,9 +78,9 @@ def test_adopted_row_makes_its_step_pending() -> None:
 
 def test_newer_row_puts_the_ledger_ahead() -> None:
     """Then nothing is applied, and that is no disagreement."""
-    made = plan([step(1), step(2, C)], [row(1), row(2, C), row(3, C)])
+    made = plan([step(1), step(2, C)], [row(4, C), row(2, C), row(1), row(3)])
 
-    assert [r.version for r in made.ahead] == [3]
+    assert [r.version for r in made.ahead] == [3, 4]
     assert (made.pending, made.disagreements) == ((), ())
     assert states(made)[3] == "ahead"
 

@@ -54,7 +54,7 @@ def test_there_are_many_awkward_cases(dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @given(TEXTS)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_pieces_and_separators_add_up_to_the_file(dialect: str, text: str) -> None:
     """Up to where a text cannot be split, nothing is lost, doubled or moved; and what is sent stands in its line."""
     seen = ""
@@ -76,7 +76,7 @@ def test_pieces_and_separators_add_up_to_the_file(dialect: str, text: str) -> No
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @given(TEXTS)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_tokens_add_up_to_their_statement(dialect: str, text: str) -> None:
     """For whatever text, a broken one included; and a delimiter is nothing special inside one statement."""
     seen = ""
@@ -93,7 +93,7 @@ def test_tokens_add_up_to_their_statement(dialect: str, text: str) -> None:
 
 
 @given(TEXTS)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_statement_of_clickhouse_is_one_statement(text: str) -> None:
     """What was split once stays whole when it is split again: no delimiter is left in it."""
     try:
@@ -188,22 +188,22 @@ def test_time_is_linear(dialect: str, name: str) -> None:
         return time.process_time() - begin
 
     seconds(MIB // 64)
-    assert seconds(MIB) < 25 * max(seconds(MIB // 8), 0.005)
+    assert seconds(MIB // 4) < 25 * max(seconds(MIB // 32), 0.005)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_memory_stays_near_the_size_of_the_file(dialect: str) -> None:
-    """A line of 50 MiB that is one statement: the text, the statement's copy of it, and nothing else of that size."""
+    """A line of 20 MiB that is one statement: the text, the statement's copy of it, and nothing else of that size."""
     script = (
         "import resource, sys; from migrator.statements import split\n"
-        "text = 'INSERT INTO t VALUES ' + \"(1,'a;''b'),\" * (50 * 1024 * 1024 // 12) + ';'\n"
+        "text = 'INSERT INTO t VALUES ' + \"(1,'a;''b'),\" * (20 * 1024 * 1024 // 12) + ';'\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"assert len(split(text, {dialect!r})) == 1\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
-    assert int(result.stdout) < 2 * 50
+    assert int(result.stdout) < 2 * 20
 
 
 def test_an_unknown_dialect_is_a_bug() -> None:
