@@ -381,8 +381,8 @@ def verify(run: Any) -> Iterable[str]:
             break
         time.sleep(0.5)
     feed = _security(run).get("feed_samples", "")
-    return [*(f"metrics.{view} fails, its rows wait: {exception.partition(', Stack trace')[0]}" if exception else
-              f"metrics.{view} is stopped, its rows wait: SYSTEM START VIEW metrics.{view}"
+    return [*(f"metrics.{view} is stopped, its rows wait: SYSTEM START VIEW metrics.{view}" if status == "Disabled" else
+              f"metrics.{view} fails, its rows wait: {exception.partition(', Stack trace')[0]}"
               for view, status, exception in found),
             *[f"metrics.feed_samples runs as {feed}: INSERTs into the source would fail without that user;"
               " ALTER TABLE metrics.feed_samples MODIFY SQL SECURITY NONE"] * feed.startswith("DEFINER")]

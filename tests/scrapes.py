@@ -5,6 +5,7 @@ Nothing here knows the views' SQL. `expected()` says what the four tables hold o
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -138,7 +139,7 @@ def _rates(points: Iterable[Point]) -> dict[tuple[Point, int], float]:
     for one, samples in series.items():
         samples.sort(key=lambda point: point.at)
         steps: dict[int, list[tuple[float, float]]] = defaultdict(list)
-        for before, after in zip(samples, samples[1:], strict=False):
+        for before, after in itertools.pairwise(samples):
             if after.at - before.at <= GAP:
                 steps[after.minute].append((max(after.value - before.value, 0), (after.at - before.at) / 1000))
         for minute, pairs in steps.items():

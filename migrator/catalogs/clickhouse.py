@@ -23,9 +23,9 @@ def read_catalog(query: Query, databases: Iterable[str]) -> Catalog:
     """
     names = ", ".join(f"'{name}'" for name in sorted(databases)) or "''"
     catalog: Catalog = {}
-    for database, name, engine, engine_full, partition, sorting, primary, as_select, create, comment in query(
+    for database, name, engine, engine_full, partition, sorting, primary, as_select, create in query(
             "SELECT database, name, engine, engine_full, partition_key, sorting_key, primary_key, as_select,"
-            f" create_table_query, comment FROM system.tables WHERE NOT is_temporary AND (database IN ({names})"
+            f" create_table_query FROM system.tables WHERE NOT is_temporary AND (database IN ({names})"
             " OR engine = 'MaterializedView') ORDER BY database, name"):
         if INTERNAL.match(name):
             continue

@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import mysql.connector
 from mysql.connector.authentication import MySQLAuthenticator
@@ -268,7 +268,7 @@ class MySQL:
 
     # The ledger. Its first three columns are those of the table that hand-run scripts wrote, whose rows are adopted.
 
-    OURS = {"name": "VARCHAR(128) NULL COMMENT 'stem of the step file'",
+    OURS: ClassVar = {"name": "VARCHAR(128) NULL COMMENT 'stem of the step file'",
             "checksum": "CHAR(64) NULL COMMENT 'SHA-256 of the step file, line endings normalised; NULL: adopted'",
             "image": "VARCHAR(64) NULL COMMENT 'version of the image'",
             "host": "VARCHAR(255) NULL COMMENT 'host of the run'",

@@ -207,8 +207,8 @@ def replaced(found: Rows, cluster: str) -> Rows:
 def worlds(draw: st.DrawFn) -> list[Point]:
     """The points of a few minutes of one cluster: random counters that restart, metrics that are missing, gaps."""
     luck = draw(st.randoms(use_true_random=False))
-    size = dict(nodes=draw(st.integers(1, 2)), cpus=draw(st.sampled_from([1, 2, 3, 64])), pods=draw(st.integers(0, 2)),
-                containers=draw(st.integers(1, 5)), gpus=draw(st.integers(0, 3)))
+    size = {"nodes": draw(st.integers(1, 2)), "cpus": draw(st.sampled_from([1, 2, 3, 64])),
+            "pods": draw(st.integers(0, 2)), "containers": draw(st.integers(1, 5)), "gpus": draw(st.integers(0, 3))}
     interval = draw(st.sampled_from([30_000, 60_000]))
     start = RECENT - draw(st.integers(0, 3)) * 86_400_000 + draw(st.integers(0, 59)) * 1000
     steps = draw(st.lists(st.sampled_from([1, 1, 1, 2, 7, 12]), min_size=1, max_size=5))
@@ -509,8 +509,8 @@ def test_a_stopped_view_is_reported(fresh_clickhouse: ClickHouseServer) -> None:
     server, functions = create(fresh_clickhouse), step()
     until(lambda: functions["verify"](run(server)) == [], 30)
     server.query("SYSTEM STOP VIEW metrics.derive_gpus")
-    assert functions["verify"](run(server)) == [
-        "metrics.derive_gpus is stopped, its rows wait: SYSTEM START VIEW metrics.derive_gpus"]
+    until(lambda: functions["verify"](run(server)) == [
+        "metrics.derive_gpus is stopped, its rows wait: SYSTEM START VIEW metrics.derive_gpus"], 30)
 
 
 def test_a_backlog_is_worked_off_in_portions(fresh_clickhouse: ClickHouseServer) -> None:
