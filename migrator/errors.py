@@ -83,6 +83,12 @@ class StatementRefused(MigrateError):
     exit_code = 6
 
 
+class Forbidden(StatementRefused):
+    """The user lacks a right. Outside of a step nothing was changed; in a step this becomes StepFailed."""
+
+    exit_code = 2
+
+
 class StepFailed(MigrateError):
     """A step stopped at a statement or raised; earlier steps stay applied, this one runs again, whole."""
 

@@ -67,7 +67,8 @@ def _clickhouse(single: bool) -> re.Pattern[str]:
     return re.compile(
         rf"""(?P<space>[{_WIDE}]++) | (?P<end>{end}) | (?P<comment>(?:--|//|\#[ !])[^\n]*+) | (?P<block>/\*)
         | (?P<heredoc>\$[A-Za-z0-9_]*+\$)
-        | (?P<code>(?: [xX]'[0-9A-Fa-f]*+' | [bB]'[01]*+' | (?![xXbB]')[A-Za-z_][A-Za-z0-9_$]*+ | [0-9][A-Za-z0-9_]*+ | \$(?![A-Za-z0-9_]*+\$)[A-Za-z0-9_$]*+
+        | (?P<code>(?: [xX]'[0-9A-Fa-f]*+' | [bB]'[01]*+' | (?![xXbB]')[A-Za-z_][A-Za-z0-9_$]*+
+            | [0-9][A-Za-z0-9_]*+ | \$(?![A-Za-z0-9_]*+\$)[A-Za-z0-9_$]*+
             | [^A-Za-z0-9_$'"`‘“\-/\#\\;]++ | {_quoted("'")} | {_quoted('"')} | {_quoted("`")} | ‘[^’]*+’ | “[^”]*+”
             | -(?!-) | /(?![/*]) | \#(?![ !]) | {other} )++)""",
         re.X | re.S,
@@ -79,7 +80,8 @@ def _mysql(delimiter: str, escapes: bool, ansi: bool, fresh: bool) -> re.Pattern
     # The client looks for its delimiter first, even before quotes and comments. Without a delimiter: one statement.
     # Where a statement begins (`fresh`) two dashes are a comment, elsewhere only with a blank behind them.
     end, first = (re.escape(delimiter), re.escape(delimiter[0])) if delimiter else ("(?!)", "")
-    send, backslash = (r"|\\[gG]", r"\\N") if delimiter else ("", r"\\")
+    # \N is NULL, and \- stands in the first line of MariaDB's dumps, in a comment that no server executes.
+    send, backslash = (r"|\\[gG]", r"\\[N-]") if delimiter else ("", r"\\")
     dashes = "--" if fresh else rf"--(?=[{_ASCII}]|\Z)"
     return re.compile(
         rf"""(?P<end>{end}{send}) | (?P<space>[{_ASCII}]++) | (?P<comment>(?:\#|{dashes})[^\n]*+)
@@ -126,7 +128,7 @@ _NESTING = re.compile(r"/\*|\*/")
 _BLOCK = re.compile(r"/\*!?|\*/|\n")
 _COMMAND = re.compile(r"(?i:(?P<delimiter>delimiter)(?=[ \t\r\n]|\Z)|(?:use|help)[ \t])(?P<argument>[^\n]*+)")
 _ARGUMENT = re.compile(r"""[ \t]*+(?:(?P<quote>['"`])(?P<quoted>[^ \t].*?)(?P=quote)|(?P<bare>[^'"`\s][^ \t\r]*+))""")
-_SQL_MODE = re.compile(r"(?is)(?:/\*M?![0-9]*+\s*+)?SET\b(?:(?!\bGLOBAL\b).)*?\bsql_mode`?\s*+:?=(?P<modes>.*)")
+_SET = re.compile(r"(?i)(?:/\*M?![0-9]*+\s*+)?SET\s")
 
 _Span = tuple[str, int, int]  # kind of token (or code, end, command), begin, end: they cover the text without a gap
 
@@ -199,9 +201,9 @@ def _scan_mysql(text: str, *, single: bool) -> Iterator[_Span]:
         elif kind == "pragma":
             opened = begin if match[0].startswith("/*!") else opened if match[0][0] == "/" else -1
             kind = "code" if match[0] == "*" else kind  # a*/* b */c: `*` and a comment, which ends a /*! all the same
-        elif kind == "end" and (modes := _SQL_MODE.match(text, start, begin)):
-            escapes = "NO_BACKSLASH_ESCAPES" not in modes["modes"].upper()
-            ansi = re.search("ANSI|ORACLE", modes["modes"].upper()) is not None
+        elif kind == "end" and _SET.match(text, start, begin) and (modes := _sql_mode(text[start:begin])):
+            escapes = "NO_BACKSLASH_ESCAPES" not in modes
+            ansi = "ANSI" in modes or "ORACLE" in modes
         yield kind, begin, end
         line_start = kind == "space" and (line_start or text.find("\n", begin, end) >= 0)
         if kind == "end":
@@ -223,6 +225,20 @@ def _end_of_block(text: str, begin: int, stop: int, inside: bool) -> int:
         else:
             inside = mark[0] == "/*!" or (inside and mark[0] != "\n")
     raise _unclosed(text, begin)
+
+
+def _sql_mode(statement: str) -> str:
+    """What a SET gives this session for a sql_mode, on which the meaning of quotes hangs; empty if it leaves it alone."""
+    if "SQL_MODE" not in statement.upper():
+        return ""
+    with contextlib.suppress(StatementError):
+        found = [token for token in tokens(statement, "mysql") if token.kind not in IGNORED]
+        words = ["", "", *(token.text.upper() for token in found), ""]
+        for number, token in enumerate(found, 2):
+            scope = words[number - 2] if words[number - 1] == "." else words[number - 1]
+            if words[number] == "SQL_MODE" and words[number + 1] in ("=", ":") and scope not in ("GLOBAL", "PERSIST"):
+                return statement[token.offset :].upper()
+    return ""
 
 
 def _delimiter(text: str, command: re.Match[str]) -> str:
@@ -270,12 +286,12 @@ def tokens(text: str, dialect: str) -> Iterator[Token]:
 
 
 def split(text: str, dialect: str) -> tuple[Statement, ...]:
-    """All statements of a file, in order."""
+    """All statements of a file, in order; or StatementError."""
     return tuple(each(text, dialect))
 
 
 def each(text: str, dialect: str) -> Iterator[Statement]:
-    """The statements of a file one by one, so that a big file is not held twice."""
+    """The statements one by one, so that a big file need not be held twice. StatementError when its place is reached."""
     line, counted, start, last = 1, 0, -1, 0
     try:
         for kind, begin, end in itertools.chain(_SCANS[dialect](text, single=False), [("end", len(text), len(text))]):

@@ -28,7 +28,7 @@ from migrator.errors import VerificationFailed, WouldLoseData, WrongServer
 ROUNDS = 3  # the second adds what an ALTER TABLE in the definitions adds to a table that they create themselves
 PAUSE = 0.5  # seconds between looks at a running mutation
 FIXED = re.compile(r"\bindex_granularity\w* = \w+")  # settings that no ALTER changes
-REBUILD_RIGHTS = "SELECT, INSERT, ALTER TABLE, CREATE TABLE, DROP TABLE"
+RIGHTS = "SELECT, INSERT, ALTER TABLE, CREATE TABLE, DROP TABLE"
 
 
 def changes(query: Query, definitions: str) -> list[Change]:
@@ -88,16 +88,17 @@ class Comparison:
             for change in step.changes() if isinstance(step, Rebuild) else [step]:
                 needed += change.bytes
                 if change.bytes:
-                    table = step.table if isinstance(step, Rebuild) else change.sql.split()[2]
-                    refuse_small_disk(self.query, table.replace("`", ""), needed)
+                    table = step.name if isinstance(step, Rebuild) else change.sql.split()[2]
+                    refuse_small_disk(self.query, table, needed)
         refuse_failed_mutations(self.query, self.found)
         return plan
 
     def _refuse(self, rebuild: Rebuild) -> None:
-        if (engine := self.engines[rebuild.table.partition(".")[0]]) not in ("Atomic", "Replicated", "Shared"):
-            raise WrongServer(f"{rebuild.table} must be rebuilt, but its database is of engine {engine}, where names"
+        if (engine := self.engines[rebuild.name.partition(".")[0]]) not in ("Atomic", "Replicated", "Shared"):
+            raise WrongServer(f"{rebuild.name} must be rebuilt, but its database is of engine {engine}, where names"
                               " cannot be exchanged: move its tables into an Atomic database by hand")
-        refuse_missing_rights(self.query, rebuild.table, REBUILD_RIGHTS)
+        for table in (rebuild.table, rebuild.shadow):
+            refuse_missing_rights(self.query, table, RIGHTS)
         rebuild.refuse()
 
     def wait_for_mutations(self, session: Any) -> None:
@@ -137,16 +138,15 @@ class Comparison:
     def _needs_rebuild(self, item: Object) -> bool:
         """Whether a rebuild was begun, or the server would refuse to alter what differs."""
         wanted, live = self.wanted.catalog[item], self.live[item]
-        if held(live) or held(self.live.get(Object("table", f"{item.table}__new"))):
+        if held(self.live, item.table) or held(self.live, f"{item.table}__new"):
             return True
-        in_keys = re.findall(r"\w+", " ".join(live[key] for key in KEYS[1:]))
+        in_keys = re.findall(r"\w+", " ".join(live[key] for key in KEYS))
         retyped = (self._types(column) for column in self.wanted.parts("column", item.table)
                    if column.name in in_keys and column in self.live)
-        return (any(wanted[key] != live[key] for key in KEYS)
+        return (any(wanted[key] != live[key] for key in ("engine", *KEYS))
                 or FIXED.findall(wanted["settings"]) != FIXED.findall(live["settings"])
                 # LowCardinality is the one change of a key column's type that the server allows (observed on 26.9).
-                or any(old.replace("LowCardinality(String)", "String") != new.replace("LowCardinality(String)", "String")
-                       for old, new in retyped))
+                or any(new not in (old, old.replace("LowCardinality(String)", "String")) for old, new in retyped))
 
     def _types(self, column: Object) -> tuple[str, str]:
         return self.live[column]["type"], self.wanted.catalog[column]["type"]

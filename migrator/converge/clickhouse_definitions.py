@@ -17,7 +17,7 @@ INDEX = re.compile(rf"INDEX ({NAME}) (.+) TYPE (.+?)(?: GRANULARITY (\d+))?", re
 PROJECTION = re.compile(rf"PROJECTION ({NAME}) (\(.+\))", re.DOTALL)
 COLUMN_CLAUSES = {"DEFAULT", "MATERIALIZED", "ALIAS", "EPHEMERAL", "COMMENT", "CODEC", "STATISTICS", "TTL", "COLLATE",
                   "SETTINGS", "FIRST", "AFTER"}
-NOT_COMPARED = {"STATISTICS", "TTL", "COLLATE", "SETTINGS"}  # the catalog does not tell them, so nobody could verify them
+NOT_COMPARED = {"STATISTICS", "TTL", "COLLATE", "SETTINGS"}  # the catalog does not show them, so they cannot be verified
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def _read(definitions: Definitions, sql: str) -> None:
             _element(definitions, table, element)
     else:
         definitions.texts[Object("view", table)] = sql
-        definitions.catalog[Object("view", table)] = catalogs.view(
-            "MaterializedView" if kind == "MATERIALIZED VIEW" else "View", sql, catalogs.AS_SELECT.split(sql, maxsplit=1)[-1])
+        engine, query = kind.title().replace(" ", ""), catalogs.AS_SELECT.split(sql, maxsplit=1)[-1]
+        definitions.catalog[Object("view", table)] = catalogs.view(engine, sql, query)
 
 
 def _additions(definitions: Definitions, table: str, actions: str) -> None:
@@ -124,7 +124,7 @@ def engine_clauses(create: str) -> dict[str, str]:
 
 
 def _table(clauses: Mapping[str, str]) -> dict[str, str]:
-    partition, order, primary = (_key(clauses.get(clause, "")) for clause in ("PARTITION BY", "ORDER BY", "PRIMARY KEY"))
+    partition, order, primary = (_key(clauses.get(key, "")) for key in ("PARTITION BY", "ORDER BY", "PRIMARY KEY"))
     return dict(catalogs.table(clauses[""], partition, order, primary or order, clauses.get("TTL", ""),
                                clauses.get("SETTINGS", "")))
 
@@ -165,7 +165,7 @@ def sql_name(name: str) -> str:
 
 def of_table(table: str, column: str = "table") -> str:
     """The condition by which a system table shows what belongs to a `database.table`."""
-    database, _, name = table.partition(".")
+    database, _, name = table.replace("`", "").partition(".")
     return f"database = {quote(database)} AND {column} = {quote(name)}"
 
 

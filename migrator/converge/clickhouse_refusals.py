@@ -70,7 +70,7 @@ def _expired(ttl: str) -> str:
 
 
 def refuse_failed_mutations(query: Query, tables: Iterable[str]) -> int:
-    """How many mutations are still running on the tables. Raises WrongServer for one that failed: it would block ours."""
+    """How many mutations are still running on the tables. Raises WrongServer for a failed one: it would block ours."""
     running = 0
     for table in tables:
         for mutation, command, reason in query("SELECT mutation_id, command, latest_fail_reason FROM system.mutations"
@@ -100,11 +100,11 @@ def refuse_missing_rights(query: Query, table: str, rights: str) -> None:
     if query("SELECT getSetting('readonly')")[0][0]:
         return
     try:
-        allowed = query(f"CHECK GRANT {rights} ON {sql_name(table)}")[0][0]
+        allowed = query(f"CHECK GRANT {rights} ON {table}")[0][0]
     except MigrateError:  # servers before 25 cannot say; a statement will, with code 497
         return
     if not allowed:
-        raise AccessDenied(f"this user lacks a right on {table}: GRANT {rights} ON {sql_name(table)}")
+        raise AccessDenied(f"this user lacks a right on {table}: GRANT {rights} ON {table.partition('.')[0]}.*")
 
 
 def refuse_blindness(query: Query) -> None:

@@ -19,7 +19,7 @@ from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalog
 from migrator.converge import Change
 from migrator.databases import KEPT, Identity, NotYet, Rows
 from migrator.databases.clickhouse_lock import Lock
-from migrator.errors import AccessDenied, LostConnection, StatementRefused, WrongServer
+from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
 
@@ -159,7 +159,7 @@ class ClickHouse:
             if getattr(error, "code", None) is None:
                 raise LostConnection(f"{self.address}: the connection was lost: {_reason(_root(error))}") from None
             if error.code in DENIED:
-                raise StatementRefused(f"{self.address}: {_message(error)}") from None
+                raise Forbidden(f"{self.address}: {_message(error)}") from None
             raise StatementRefused(_message(error)) from None
         except ClickHouseError as error:
             raise StatementRefused(_message(error)) from None

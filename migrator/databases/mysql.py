@@ -18,7 +18,7 @@ from mysql.connector.constants import ClientFlag
 from migrator.catalogs import Attributes, Catalog, Object, mysql as catalogs
 from migrator.converge import Change
 from migrator.databases import KEPT, Identity, NotYet, Rows
-from migrator.errors import AccessDenied, LostConnection, StatementRefused, WrongServer
+from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
 
@@ -239,7 +239,9 @@ class MySQL:
     def _ours(self, error: mysql.connector.Error) -> Exception:
         if error.errno in LOST or error.errno is None or error.errno < 0:
             return LostConnection(f"{self.address}: the connection was lost: {_message(error)}")
-        return StatementRefused(f"{self.address}: {_message(error)}" if error.errno in DENIED else _message(error))
+        if error.errno in DENIED:
+            return Forbidden(f"{self.address}: {_message(error)}")
+        return StatementRefused(_message(error))
 
     def check(self, sql: str) -> str:
         """PREPARE parses a statement and executes nothing; 1295 says "parsed, but not to be prepared"."""

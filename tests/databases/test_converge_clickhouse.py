@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from migrator.catalogs import Catalog
 from migrator.catalogs.clickhouse import read_catalog
 from migrator.converge import clickhouse_rebuild
-from migrator.converge.clickhouse import changes, converge
+from migrator.converge.clickhouse import Comparison, changes, converge
 from migrator.errors import AccessDenied, MigrateError, StatementRefused, StepFailed, WouldLoseData, WrongServer
 from tests.servers.clickhouse import ClickHouseError, ClickHouseServer, User
 
@@ -198,8 +197,13 @@ def assert_converged(server: ClickHouseServer, fresh: Catalog, definitions: str 
     assert run(server, definitions).sent == []
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("table", COLUMNS)
+def sample(table: str, name: str) -> Any:
+    """All shapes of one table, and the main ones of the others; the rest in `make test-full`."""
+    marks = () if table == "NodeMetrics" or name in ("A with another key", "E") else (pytest.mark.full,)
+    return pytest.param(table, name, marks=marks, id=f"{table} {name}")
+
+
+@pytest.mark.parametrize(("table", "name"), [sample(*case) for case in itertools.product(COLUMNS, SHAPES)])
 def test_a_table_in_an_old_shape_ends_as_a_new_one_with_every_row(
     server: ClickHouseServer, fresh: Catalog, table: str, name: str
 ) -> None:
@@ -251,7 +255,9 @@ def late(table: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("table, name", [("NodeMetrics", "A"), ("GPUMetrics", "C"), ("PodMetrics", "A with another key")])
+@pytest.mark.parametrize(("table", "name"), [
+    ("NodeMetrics", "A"), pytest.param("GPUMetrics", "C", marks=pytest.mark.full),
+    pytest.param("PodMetrics", "A with another key", marks=pytest.mark.full)])  # fmt: skip
 def test_a_run_that_was_killed_after_any_statement_is_completed_by_the_next(
     server: ClickHouseServer, fresh: Catalog, table: str, name: str
 ) -> None:
@@ -276,12 +282,13 @@ def test_a_run_that_was_killed_after_any_statement_is_completed_by_the_next(
 
 # A small table, for what happens in between.
 
-def small(engine: str, order: str = "k", extra: str = "") -> str:
-    return (f"CREATE DATABASE d; CREATE TABLE d.t (k UInt64, v Int64{extra}) ENGINE = {engine}"
-            f" PARTITION BY k % 2 ORDER BY {order} SETTINGS index_granularity = 8192")  # fmt: skip
+def small(engine: str, order: str = "k", partition: str = "k % 2") -> str:
+    return (f"CREATE DATABASE d; CREATE TABLE d.t (k UInt64, v Int64) ENGINE = {engine} PARTITION BY {partition}"
+            f" ORDER BY {order} SETTINGS index_granularity = 8192")  # fmt: skip
 
 
 LAST_WINS, KEEPS_ALL = small("ReplacingMergeTree"), small("MergeTree", "(k, v)")
+OTHER_PARTITIONS = small("MergeTree", "(k, v)", "intDiv(k, 5)")
 
 
 @pytest.fixture
@@ -318,7 +325,9 @@ def test_a_newer_row_wins_over_a_late_one(table: ClickHouseServer) -> None:
     assert table.query("SELECT count() FROM d.t FINAL") == [(10,)]
 
 
-@pytest.mark.parametrize("definitions", [LAST_WINS, KEEPS_ALL], ids=["last wins", "keeps all"])
+@pytest.mark.parametrize("definitions", [
+    pytest.param(LAST_WINS, id="last wins"), pytest.param(KEEPS_ALL, id="keeps all"),
+    pytest.param(OTHER_PARTITIONS, id="other partitions", marks=pytest.mark.full)])  # fmt: skip
 def test_killed_at_any_statement_no_row_is_lost_or_doubled(
     table: ClickHouseServer, definitions: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,6 +453,7 @@ COLUMN_CHANGES = {
     "two columns at once": ("k UInt8, v Int8, w Int8", "k UInt8, v Int16, w Int16",
                             "MODIFY COLUMN `v` Int16, MODIFY COLUMN `w` Int16"),
     "a key column without LowCardinality": ("k LowCardinality(String)", "k String", "MODIFY COLUMN `k` String"),
+    "another column than the key": ("k LowCardinality(String)", "k LowCardinality(String), v Int8", "ADD COLUMN `v` Int8 AFTER `k`"),
     "a new index": ("k UInt8", "k UInt8, INDEX i k TYPE minmax GRANULARITY 1",
                     "ADD INDEX i k TYPE minmax GRANULARITY 1, MATERIALIZE INDEX `i`"),
     "another index": ("k UInt8, v Int8, INDEX i k TYPE minmax GRANULARITY 1",
@@ -775,13 +785,48 @@ def test_a_table_of_the_same_name_elsewhere_is_left_alone(server: ClickHouseServ
     assert_converged(server, fresh)
 
 
-def test_a_copy_begun_towards_another_definition_is_begun_anew(table: ClickHouseServer) -> None:
+@pytest.mark.parametrize("last", [5, 8, 10, 12, 14])
+def test_a_copy_begun_towards_another_definition_ends_as_the_new_one(table: ClickHouseServer, last: int) -> None:
     """The step was edited, or the image is a newer one."""
-    run(table, LAST_WINS, last=7)
-    run(table, KEEPS_ALL)
+    killed = run(table, LAST_WINS, last=last, meanwhile={"^EXCHANGE": "INSERT INTO d.t VALUES (20, 1), (21, 1)"})
+    text = KEEPS_ALL.replace("v Int64", "v Int64, w String")
+    run(table, text, meanwhile=killed.meanwhile)
 
     assert table.query("SELECT engine FROM system.tables WHERE database = 'd' AND name = 't'") == [("MergeTree",)]
-    assert table.query("SELECT count() FROM d.t") == [(10,)]
+    assert table.query("SELECT count(), sum(v), groupUniqArray(w) FROM d.t") == [(12, 2, [""])]
+    assert run(table, text).sent == []
+
+
+def test_a_straggler_that_no_process_shows_is_found(table: ClickHouseServer) -> None:
+    """An insert from the background of the server, after the late rows were taken."""
+    run(table, KEEPS_ALL, meanwhile={
+        "^EXCHANGE": "INSERT INTO d.t VALUES (20, 1)",
+        "ATTACH PARTITION ID '0' FROM d.t__late": "INSERT INTO d.t__new VALUES (22, 1)",
+    })  # fmt: skip
+
+    assert table.query("SELECT count(), sum(v) FROM d.t") == [(12, 2)]
+
+
+def test_a_late_row_that_does_not_fit_is_never_wrapped(table: ClickHouseServer) -> None:
+    """The statement fails, the row stays where it is, and the next run says what to do."""
+    text = LAST_WINS.replace("Int64)", "Int8)")
+    with pytest.raises(StatementRefused):
+        run(table, text, meanwhile={"MODIFY COMMENT.*here": "INSERT INTO d.t VALUES (20, 300)"})
+    with pytest.raises(WouldLoseData, match=r"1 rows of d\.t hold a v"):
+        run(table, text)
+
+    assert table.query("SELECT count(), max(v) FROM d.t") == [(11, 300)]
+
+
+def test_a_view_whose_columns_stayed_behind_is_made_anew(server: ClickHouseServer) -> None:
+    """As MODIFY QUERY is documented to leave them."""
+    text = VIEWS.format(", v Int8", "CREATE MATERIALIZED VIEW d.v TO d.t AS SELECT k FROM d.source")
+    run(server, text)
+    session = Session(server)
+    Comparison(server.query, text).recreate_unless_right(session, "d.v", "SELECT k, v FROM d.source")
+    Comparison(server.query, text).recreate_unless_right(session, "d.v", "SELECT k FROM d.source")
+
+    assert session.sent == ["DROP VIEW d.v", "CREATE MATERIALIZED VIEW d.v TO d.t AS SELECT k FROM d.source"]
 
 
 def test_a_second_rebuild_keeps_both_old_tables(table: ClickHouseServer) -> None:

@@ -1,5 +1,6 @@
 """The job from end to end: what it does, says and leaves behind, and how it ends when it cannot finish."""
 
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -225,6 +226,21 @@ def test_signal_gives_up_the_running_statement(
     sample.add({f"{stem}.sql": "SELECT 1"})
     again = sample.run(servers, MIGRATE_LOCK_TIMEOUT="1")
     assert (again.code, again.report["applied"]) == (0, [stem])
+
+
+def test_signal_at_any_time_leaves_a_report_and_no_lock(servers: Servers, sample: Steps) -> None:
+    """While connecting, locking, planning, applying, verifying, closing: the next run never waits, and completes."""
+    for pause in (0.25, 0.35, 0.45, 0.55, 0.65, 0.8):
+        job = sample.start(servers, MIGRATE_LOCK_TIMEOUT="2")
+        time.sleep(pause + random.uniform(0, 0.1))
+        job.process.send_signal(signal.SIGTERM)
+        result = job.wait(10)
+        assert result.code in (0, 143), result.stdout
+        check_log(result)
+
+    last = sample.run(servers, MIGRATE_LOCK_TIMEOUT="0")
+    assert last.code == 0, last.stdout
+    assert ledger(servers) == dict(enumerate(STEMS, 1))
 
 
 def test_deadline_stops_the_run_like_a_signal(servers: Servers, sample: Steps) -> None:

@@ -201,10 +201,10 @@ def bare_all(statements: list[str]) -> list[str]:
 
 
 def bare(statement: str) -> str:
-    """A statement without what client and log change: blanks, escaped line ends, a last `;`, letters beyond ASCII, USE."""
+    """A statement without what client and log change: blanks, escaped line ends, `\\-`, a last `;`, letters beyond ASCII, USE."""
     if statement.strip()[:3].upper() == "USE":
         return "USE"
-    return re.sub(r"\\\n|\s|[^\x00-\x7f]|\\x[0-9A-F]{2}|;+\s*$", "", statement)
+    return re.sub(r"\\\n|\\-|\s|[^\x00-\x7f]|\\x[0-9A-F]{2}|;+\s*$", "", statement)
 
 
 @pytest.mark.parametrize("case", [case for case in cases("mysql") if case.statements], ids=lambda case: case.name)

@@ -41,7 +41,7 @@ class Kubelet:
     network: str
     directory: Path
     objects: Sequence[Mapping[str, Any]]
-    running: set[str] = field(default_factory=set)
+    messages: dict[str, Path] = field(default_factory=dict)  # the termination message of each container that is left
 
     def run(self, pod: Spec, kind: str = "containers", entrypoint: Sequence[str] = ()) -> Ended:
         """The pod's one container (or init container) to its end; with another program if `entrypoint` is given."""
@@ -52,15 +52,17 @@ class Kubelet:
     def start(self, pod: Spec, kind: str = "containers", entrypoint: Sequence[str] = ()) -> str:
         """The id of the running container."""
         (container,) = pod[kind]
-        self.message(container).parent.mkdir(parents=True, exist_ok=True)
-        self.message(container).write_text("")
-        self.message(container).chmod(0o666)
-        words = list(self.options(pod, container))
+        message = self.directory / f"message-{len(list(self.directory.glob('message-*')))}"
+        self.directory.mkdir(exist_ok=True)
+        message.touch()
+        message.chmod(0o666)
+        path = container.get("terminationMessagePath", "/dev/termination-log")
+        words = [*self.options(pod, container), "--volume", f"{message}:{path}"]
         if entrypoint:
             words += ["--entrypoint", entrypoint[0]]
         arguments = entrypoint[1:] or container.get("args", [])
         name = self.docker("create", *words, container["image"], *arguments, check=True).stdout.strip()
-        self.running.add(name)
+        self.messages[name] = message
         self.docker("start", name, check=True)
         return name
 
@@ -68,19 +70,16 @@ class Kubelet:
         """What is left of a container that has ended, which is removed."""
         state = self.docker.inspect(name)["State"]
         assert state["Status"] == "exited", state
-        output = self.docker("logs", name, check=True)
-        mounts = {mount["Destination"]: mount["Source"] for mount in self.docker.inspect(name)["Mounts"]}
+        output, message = self.docker("logs", name, check=True), self.messages[name].read_text()
         self.remove(name)
         assert not output.stderr, output.stderr
-        return Ended(state["ExitCode"], output.lines, Path(mounts["/dev/termination-log"]).read_text())
+        return Ended(state["ExitCode"], output.lines, message)
 
     def remove(self, *names: str) -> None:
         """Also of containers that still run."""
-        self.docker("rm", "--force", *names, check=True)
-        self.running.difference_update(names)
-
-    def message(self, container: Spec) -> Path:
-        return self.directory / "messages" / container["name"]
+        for name in names:
+            self.docker("rm", "--force", name, check=True)
+            del self.messages[name]
 
     def options(self, pod: Spec, container: Spec) -> Iterator[str]:
         """Words for `docker run`."""
@@ -96,8 +95,6 @@ class Kubelet:
         if limit := container.get("resources", {}).get("limits", {}).get("memory"):
             assert limit.endswith("Mi")
             yield from ("--memory", limit.replace("Mi", "m"))
-        path = container.get("terminationMessagePath", "/dev/termination-log")
-        yield from ("--volume", f"{self.message(container)}:{path}")
         volumes = {volume["name"]: self.volume(volume) for volume in pod.get("volumes", [])}
         for mount in container.get("volumeMounts", []):
             source = volumes[mount["name"]] / mount.get("subPath", "")

@@ -94,8 +94,7 @@ def cluster(
     kubelet = Kubelet(docker, f"{stack.name}_default", directory / "kubelet", objects)
     values = yaml.safe_load((directory / "values.yaml").read_text())
     yield Cluster(helm4, kubelet, stack, values, app, next(iter(workplace.releases.values())))
-    if kubelet.running:
-        kubelet.remove(*kubelet.running)
+    kubelet.remove(*kubelet.messages)
     docker("image", "rm", IMAGE, check=True)
 
 

@@ -7,7 +7,7 @@ from migrator.errors import EXIT_CODES, MigrateError
 
 CODES = {
     "SettingsError": 2, "StepFileError": 2, "AccessDenied": 2, "WrongServer": 2, "WouldLoseData": 2, "Unreachable": 3,
-    "LostConnection": 3, "Locked": 4, "StillPending": 4, "Disagreement": 5, "StatementRefused": 6, "StepFailed": 6,
+    "Forbidden": 2, "LostConnection": 3, "Locked": 4, "StillPending": 4, "Disagreement": 5, "StatementRefused": 6, "StepFailed": 6,
     "VerificationFailed": 7,
 }  # fmt: skip
 
