@@ -105,13 +105,13 @@ class Job:
         return plan
 
     def preflight(self, steps: Sequence[Step]) -> None:
-        """Ask every pending step what it would do, so that what must be refused is refused before a write."""
+        """Ask every step what it would do, so that what must be refused is refused before a write."""
         for step in steps:
             if step.is_python:
                 try:
                     self.runs[step.stem].call("plan")
                 except (StepFailed, StatementRefused):
-                    continue  # it may stand on a step that is pending before it; `apply` will tell
+                    continue  # it may stand on what a step before it brings; `apply` will tell
 
     def apply(self, step: Step) -> None:
         """One step, its own verification, and only then its row in the ledger."""
@@ -167,6 +167,7 @@ class Job:
         steps = [] if plan.ahead else restorable(before, self.steps, repair)
         if not steps:
             return before
+        self.preflight(steps)
         for step in steps:
             self.report.failed = step.stem
             self.execute(step)

@@ -65,7 +65,8 @@ class Comparison:
 
     def __init__(self, query: Query, definitions: str):
         self.query, self.wanted = query, read_definitions(query, definitions)
-        databases = {item.table.partition(".")[0] for item in self.wanted.catalog} | self.wanted.databases.keys()
+        items = [*self.wanted.catalog, *self.wanted.obsolete]
+        databases = {item.table.partition(".")[0] for item in items} | self.wanted.databases.keys()
         names = ", ".join(map(quote, databases)) or "''"
         self.engines = dict(query(f"SELECT name, engine FROM system.databases WHERE name IN ({names})"))
         live = catalogs.read_catalog(query, databases)
@@ -113,7 +114,7 @@ class Comparison:
         for database, sql in self.wanted.databases.items():
             if database not in self.engines:
                 yield Change(sql, f"database {database} is missing")
-        for table in dict.fromkeys(item.table for item in self.wanted.catalog if item.kind != "view"):
+        for table in self.wanted.tables:
             yield from self._table(table)
         for item in self.wanted.catalog:
             if item.kind == "view":

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs, split_top, strip_outer
 from migrator.catalogs.clickhouse import Query, quote
 from migrator.errors import MigrateError, StepFailed
-from migrator.statements import Statement, split, tokens
+from migrator.statements import Statement, StatementError, split, tokens
 
 NAME = r"(?:`[^`]+`|\w+)"
 HEAD = re.compile(rf"(CREATE|ALTER) (DATABASE|TABLE|VIEW|MATERIALIZED VIEW) ({NAME}(?:\.{NAME})?) ?(.*)", re.DOTALL)
@@ -27,11 +27,17 @@ class Definitions:
     databases: dict[str, str] = field(default_factory=dict)
     catalog: Catalog = field(default_factory=dict)
     texts: dict[Object, str] = field(default_factory=dict)
-    obsolete: set[Object] = field(default_factory=set)
+    obsolete: dict[Object, str] = field(default_factory=dict)
 
     def parts(self, kind: str, table: str) -> list[Object]:
         """A table's columns, indexes or projections, in their order."""
         return [item for item in self.catalog if item.kind == kind and item.table == table]
+
+    @property
+    def tables(self) -> list[str]:
+        """All tables that something is said of, in their order."""
+        items = [*self.catalog, *self.obsolete]
+        return list(dict.fromkeys(item.table for item in items if item.kind != "view"))
 
     def superseded(self, live: Catalog, table: str) -> list[Object]:
         """A table's live indexes that must be gone: dropped by a definition, or defined under another name."""
@@ -46,10 +52,13 @@ def read_definitions(query: Query, text: str) -> Definitions:
     The grammar: CREATE DATABASE, CREATE TABLE, CREATE [MATERIALIZED] VIEW; ALTER TABLE … ADD COLUMN or ADD INDEX for
     what is added to another owner's table, and ALTER TABLE … DROP INDEX for an index that must be gone.
     """
-    statements = split(text, "clickhouse")
+    try:
+        statements = split(text, "clickhouse")
+    except StatementError as error:
+        raise StepFailed(f"definitions, line {error.line}: {error}") from None
     definitions = Definitions()
-    rows = query("SELECT " + ", ".join(f"formatQuerySingleLineOrNull({quote(s.text)})" for s in statements) or "NULL")
-    for statement, sql in zip(statements, rows[0], strict=True):
+    formatted = ", ".join(f"formatQuerySingleLineOrNull({quote(statement.text)})" for statement in statements)
+    for statement, sql in zip(statements, query(f"SELECT {formatted}")[0] if statements else (), strict=True):
         try:
             _read(definitions, sql or _refused(query, statement))
         except (ValueError, MigrateError) as error:
@@ -88,7 +97,7 @@ def _read(definitions: Definitions, sql: str) -> None:
 def _additions(definitions: Definitions, table: str, actions: str) -> None:
     for action in map(strip_outer, split_top(actions, "clickhouse")):
         if dropped := re.fullmatch(rf"DROP INDEX (?:IF EXISTS )?({NAME})", action):
-            definitions.obsolete.add(Object("index", table, dropped[1].strip("`")))
+            definitions.obsolete[Object("index", table, dropped[1].strip("`"))] = action
         elif action.startswith("ADD "):
             _element(definitions, table, action.removeprefix("ADD ").removeprefix("COLUMN "))
         else:

@@ -537,6 +537,14 @@ def test_an_index_under_its_old_name_goes_when_the_new_one_is_there(server: Clic
     assert run(server, new).sent == []
 
 
+def test_definitions_may_say_nothing_or_only_that_an_index_must_be_gone(server: ClickHouseServer) -> None:
+    """An index of somebody else's table, for instance."""
+    run(server, BASE.format("k UInt8, INDEX i k TYPE minmax", ""))
+
+    assert sent(server, "-- nothing") == []
+    assert sent(server, "ALTER TABLE d.t DROP INDEX i") == ["ALTER TABLE d.t DROP INDEX `i`"]
+
+
 def test_columns_are_added_to_a_table_of_another_owner(server: ClickHouseServer) -> None:
     """With nothing else of it being touched."""
     text = "ALTER TABLE d.t ADD COLUMN y Int16 AFTER k"
@@ -724,6 +732,7 @@ BROKEN = {
     "CREATE TABLE d.t (k UInt8": "line 1 .*Syntax error",
     "\n\nCREATE TABLE t (k UInt8) ENGINE = Log": "line 3 .*t lacks its database name",
     "DROP TABLE d.t": "only CREATE",
+    "CREATE TABLE d.t (k UInt8) ENGINE = Log;\nCREATE TABLE d.t (`k UInt8)": "line 2: name is not closed",
     "ALTER TABLE d.t DROP COLUMN k": "may only ADD, or DROP INDEX",
     "CREATE TABLE d.t (k UInt8 TTL now()) ENGINE = Log": "column k: TTL is not supported",
     "CREATE TABLE d.t (k UInt8, CONSTRAINT c CHECK k > 1) ENGINE = Log": "only columns, indexes and projections",

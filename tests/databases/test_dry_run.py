@@ -58,7 +58,7 @@ def test_dry_run_on_empty_half_migrated_drifted_and_finished_servers(servers: Se
     assert ledger(servers) == {}
     assert ("migrate",) not in servers.clickhouse.query("SHOW DATABASES")
     assert servers.mysql.query("SHOW TABLES") == []
-    assert [line["would"] for line in empty.events("statement")][0] == "CREATE DATABASE shop"
+    assert empty.events("statement")[0]["would"] == "CREATE DATABASE shop"
     assert [line.get("line") for line in empty.events("statement")] == [1, 2, 2, 3, None, 1]
 
     assert sample.run(servers, "snapshot").code == 0  # half migrated: as if two steps had come later
@@ -92,7 +92,7 @@ def test_dry_run_finds_what_a_server_would_refuse(servers: Servers, sample: Step
         kind, target = name.split(".")
         sample.add({f"{number:04}_{kind}.{target}.sql": f"SELECT 1;\n{text};\n"})
     result = dry(servers, sample)
-    errors = [line["error"] for line in result.events("error") if "step" in line and line["step"]]
+    errors = [line["error"] for line in result.events("error") if line.get("step")]
 
     assert result.code == 6
     for number, (name, (text, says)) in enumerate(BAD.items(), 10):

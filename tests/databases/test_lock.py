@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from contextlib import closing
 
-
 from tests.conftest import Servers
 from tests.databases.conftest import STEMS, Steps, ledger, listening
 from tests.job import Job, JobResult

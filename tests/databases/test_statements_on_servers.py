@@ -27,11 +27,15 @@ STOPS = ("1.5e3", ".", "é", "😀", "’", "”", "#", "/*!", "/*!50001 ", "/*M
 MARK = re.compile("z[bcdfg]{3}|;")
 
 
+TRIVIA = {
+    "clickhouse": [" ", "\n", "\u00a0", " -- it's; x\n", " // \"q;\n", "\t# don't;\n", " /* ; ' ` $$ */ ", " /* a /* b; */ c */ ", "/**/"],
+    "mysql": [" ", "\n", " -- it's; x\n", " --\t;//$$\n", " # don't;\n", " /* ; ' \" ` */ ", " /* DELIMITER |\n; */ ", "/**/"],
+}
+
+
 def one_statement(clickhouse: ClickHouseServer, texts: list[str]) -> list[bool]:
     """Is each text exactly one statement to the server's own parser?"""
-    array = ", ".join(f"unhex('{text.encode().hex()}')" for text in texts)
-    rows = clickhouse.query(f"SELECT formatQueryOrNull(arrayJoin([{array}])) IS NOT NULL", max_query_size=1 << 28)
-    return [bool(row[0]) for row in rows]
+    return [text is not None for text in formatted(clickhouse, texts)]
 
 
 def random_text(source: random.Random, fragments: list[str], *, marked: bool = False) -> str:
@@ -42,6 +46,21 @@ def random_text(source: random.Random, fragments: list[str], *, marked: bool = F
         if marked and source.random() < 0.7:
             pieces.append(source.choice([" z{} ", " z{}", "z{} "]).format("".join(source.choices("bcdfg", k=3))))
     return "".join(pieces)
+
+
+def formatted(clickhouse: ClickHouseServer, texts: list[str]) -> list[str | None]:
+    """Each text as the server writes it, None if it is not exactly one statement."""
+    array = ", ".join(f"unhex('{text.encode().hex()}')" for text in texts)
+    rows = clickhouse.query(f"SELECT formatQuerySingleLineOrNull(arrayJoin([{array}]))", max_query_size=1 << 28)
+    return [row[0] for row in rows]
+
+
+def dressed(source: random.Random, statement: str, dialect: str) -> str:
+    """The statement with other blanks, and with comments, where it has a blank."""
+    return "".join(
+        source.choice(TRIVIA[dialect]) if token.kind == "space" and "\n" not in token.text else token.text
+        for token in tokens(statement, dialect)
+    )
 
 
 @pytest.mark.parametrize("case", [case for case in cases("clickhouse") if case.statements], ids=lambda case: case.name)
@@ -76,6 +95,23 @@ def test_clickhouse_passes_over_what_follows_rows(fresh_clickhouse: ClickHouseSe
 
     assert alone == [("a;b",)]
     assert fresh_clickhouse.query("SELECT a FROM d.t ORDER BY a") == [("a;b",), ("a;b",), ("c",), ("d",)]
+
+
+@pytest.mark.parametrize("number", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
+def test_clickhouse_reads_the_same_statements_whatever_stands_between(clickhouse: ClickHouseServer, number: int) -> None:
+    """Statements of all cases, shuffled into files, with comments of all kinds between their words and between them."""
+    source = random.Random(number)
+    texts = [text.text for case in cases("clickhouse") for n, text in enumerate(case.statements) if n not in case.refused]
+    known = [text for text in texts if "{a:" not in text]  # a parameter's type is kept as it was written
+    meaning = dict(zip(known, formatted(clickhouse, known), strict=True))
+    for _ in range(0, number, 20):
+        chosen, pieces = [source.choice(known) for _ in range(20)], list[str]()
+        for statements in (chosen[n : n + 4] for n in range(0, 20, 4)):
+            separators = [source.choice(TRIVIA["clickhouse"]) + ";" + source.choice(TRIVIA["clickhouse"]) for _ in range(4)]
+            text = "".join(dressed(source, one, "clickhouse") + end for one, end in zip(statements, separators, strict=True))
+            pieces += [statement.text for statement in split(text, "clickhouse")]
+
+        assert formatted(clickhouse, pieces) == [meaning[statement] for statement in chosen]
 
 
 @pytest.mark.parametrize("number", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
@@ -213,22 +249,35 @@ def test_the_client_sends_the_same_statements(client: Client, case: Case) -> Non
     assert as_sent(case.text) == bare_all(client.sent(case.text))
 
 
-@pytest.mark.parametrize("number", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
+@pytest.mark.parametrize("number", [FEW // 4, pytest.param(MANY, marks=pytest.mark.full)])
 def test_the_client_sends_the_same_statements_of_random_texts(client: Client, number: int) -> None:
     """Whenever we do not refuse the text."""
     source, compared = random.Random(number), 0
-    # Quotes that are mostly left open say little; a lone backslash is always refused; GO is a command of the client.
+    # Quotes that are mostly left open say little; a lone backslash is always refused; the log has no room for an emoji.
     fragments = [fragment for fragment in FRAGMENTS if fragment not in ("'", '"', "`", "\\", "\\'", "/*", "/*+", "😀")]
     for _ in range(number):
         text = random_text(source, fragments)
-        try:
-            ours = as_sent(text)
-        except StatementError:
-            continue
-        assert ours == bare_all(client.sent(text)), text
-        compared += 1
+        with contextlib.suppress(StatementError):
+            assert as_sent(text) == bare_all(client.sent(text)), text
+            compared += 1
 
     assert compared > number / 2
+
+
+@pytest.mark.parametrize("number", [FEW // 8, pytest.param(MANY // 4, marks=pytest.mark.full)])
+def test_the_client_sends_the_same_statements_whatever_stands_between(client: Client, number: int) -> None:
+    """Statements of all cases, shuffled into files, with comments between their words, under one delimiter after another."""
+    source = random.Random(number)
+    texts = [statement.text for case in cases("mysql") for statement in case.statements if "sql_mode" not in case.text]
+    known = [text for text in texts if not text.upper().startswith("USE")]  # whose name the client takes with its line end
+    for _ in range(number):
+        text = ""
+        for _ in range(4):
+            end = source.choice([";", "//", "$$", ";;", "|", "END"])
+            text += f"\n{source.choice(['DELIMITER', 'delimiter'])} {end}\n"
+            text += "".join(dressed(source, source.choice(known), "mysql") + f"\n{end}" for _ in range(3))
+
+        assert as_sent(text) == bare_all(client.sent(text)), text
 
 
 def test_quotes_are_taken_off_as_the_servers_do(clickhouse: ClickHouseServer, mysql_server: MySQLServer) -> None:

@@ -393,10 +393,9 @@ def test_such_a_server_would_get_the_password_from_the_driver(tmp_path: Path) ->
     """The proof that the test before can fail: the plain driver sends it."""
     import mysql.connector
 
-    with serving(ASKING["full authentication"]) as (port, seen):
-        with pytest.raises(mysql.connector.Error):
-            mysql.connector.connect(host=HOST, port=port, user="u", password="k4narieInClear1", use_pure=True,
-                                    ssl_disabled=True, connection_timeout=2)
+    with serving(ASKING["full authentication"]) as (port, seen), pytest.raises(mysql.connector.Error):
+        mysql.connector.connect(host=HOST, port=port, user="u", password="k4narieInClear1", use_pure=True,
+                                ssl_disabled=True, connection_timeout=2)
 
     assert any(b"k4narieInClear1" in data for data in seen)
 

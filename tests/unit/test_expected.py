@@ -103,7 +103,7 @@ def test_steps_newer_than_the_file_are_unverified(tmp_path: Path) -> None:
 
 def test_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     """Never a silent pass."""
-    with pytest.raises(StepFileError, match="expected.mysql.json is missing.*migrate snapshot.*MIGRATE_VERIFY=steps"):
+    with pytest.raises(StepFileError, match=r"expected.mysql.json is missing.*migrate snapshot.*MIGRATE_VERIFY=steps"):
         load_expected(tmp_path, [step(1)])
 
 
@@ -117,7 +117,7 @@ def test_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_unusable_file_is_refused_with_the_remedy(tmp_path: Path, document: str) -> None:
     """It is generated: whoever edited it is told how."""
-    with pytest.raises(StepFileError, match="expected.mysql.json cannot be read.*migrate snapshot") as refused:
+    with pytest.raises(StepFileError, match=r"expected.mysql.json cannot be read.*migrate snapshot") as refused:
         load_expected(write(tmp_path, document), [step(1)])
 
     assert "\n" not in str(refused.value)

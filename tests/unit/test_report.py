@@ -32,7 +32,7 @@ def test_report_has_every_field_of_the_contract(code: int) -> None:
     """Whatever happened; and it is an error unless all went well."""
     line = finished(Report("run"), code)
 
-    assert FIELDS <= line.keys()
+    assert line.keys() >= FIELDS
     assert (line["event"], line["exit_code"], line["outcome"], line["version"]) == (
         "report", code, OUTCOMES[code], __version__)
     assert line["level"] == ("error" if code else "info")

@@ -226,7 +226,7 @@ def test_missing_address_is_an_error_only_where_a_step_needs_it() -> None:
     settings = read(MYSQL_URL=URLS["MYSQL_URL"])
 
     assert settings.address("mysql").host == "my"
-    with pytest.raises(SettingsError, match="CLICKHOUSE_URL is not set.*--target"):
+    with pytest.raises(SettingsError, match=r"CLICKHOUSE_URL is not set.*--target"):
         settings.address("clickhouse")
 
 
