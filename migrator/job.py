@@ -134,7 +134,11 @@ class Job:
 
     def execute(self, step: Step) -> None:
         """Send a step's statements one by one, or call its `apply`. Raises StepFailed, naming file and line."""
-        run = self.runs[step.stem]
+        self.send(step, self.runs[step.stem])
+        for database in self.databases.values():
+            database.fresh_session()
+
+    def send(self, step: Step, run: Run) -> None:
         if step.is_python:
             if run.call("apply") is None and run.function("verify") is None:
                 raise StepFailed(f"{step.path.name}: defines neither apply nor verify, so it would be done unproven")

@@ -104,7 +104,7 @@ class _Termination(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "fields", {}).get("event") == "report":
             with suppress(OSError):  # a reason that cannot be kept must not become another exit code
-                TERMINATION_LOG.write_text(self.format(record)[:4000], encoding="utf-8", errors="replace")
+                TERMINATION_LOG.write_bytes(self.format(record).encode("utf-8", "replace")[:4096])
 
 
 def _time(record: logging.LogRecord) -> str:

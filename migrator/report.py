@@ -41,12 +41,13 @@ class Report:
     def finish(self, log: Log, exit_code: int) -> int:
         """Write the last line and hand the exit code on."""
         fields: dict[str, Any] = {
-            "exit_code": exit_code, "outcome": OUTCOMES[exit_code], "command": self.command, "applied": self.applied,
+            "exit_code": exit_code, "outcome": OUTCOMES[exit_code], **({"error": self.error} if self.error else {}),
+            "command": self.command, "applied": self.applied,
             "repaired": self.repaired, "pending": self.pending, "failed": self.failed or None,
             "findings": [{"object": f.object, "expected": f.expected, "actual": f.actual, "remedy": f.remedy}
                          for f in self.findings],
             "verified": self.verified or None, "seconds": time.monotonic() - self.started, "version": __version__}
-        extra = {"error": self.error, "unverified": self.unverified, "ahead": self.ahead}
+        extra = {"unverified": self.unverified, "ahead": self.ahead}
         level = logging.ERROR if exit_code else logging.INFO
         log.report(level, {**fields, **{key: value for key, value in extra.items() if value}})
         return exit_code

@@ -1,6 +1,41 @@
 """The views that turn what the collector inserts into rows of NodeMetrics, PodMetrics, GPUMetrics and ClusterMetrics.
 
-(docstring: follows)
+    otel_metrics_gauge -feed_samples-> metric_samples -derive_*-> derived_* -mv_populate_*-> the four tables
+
+Why it takes three views where the seed has one: a view that runs with an INSERT sees the inserted block alone, but a
+scrape arrives in many blocks, late ones and copies among them. Each block would write a row of its own, and the last
+one would win. So whole rows are derived anew from all samples of a minute, as soon as any of them arrives:
+
+* `feed_samples` copies and does nothing else. It alone runs inside the collector's INSERT, so nothing that computes
+  can make one slow or fail. metric_samples is sorted by minute, whatever form the source has, so a minute costs the same
+  to read however much is stored. It keeps samples for three days: what comes later than that after the rest of its
+  minute is derived alone.
+* `derive_*` run every three seconds, outside of any INSERT. They go by arrival, not by the samples' times: the
+  projection counts what arrived in each second for which minute, and what a view has not yet noted with the same count
+  is pending. No clock has to be trusted, and a sample that becomes visible late is not missed. Rows and notes go to the
+  outbox derived_* in one INSERT, and only rows that differ from those delivered before: most readers omit FINAL.
+* `mv_populate_*` deliver from the outboxes. Nothing reads the four tables: the server lets nobody drop or change a
+  column that a view reads, and a look into them would cost more as they grow. When a delivery fails, the refresh has
+  failed: each note and row holds the last success of its view when it was written, and counts only once there was a
+  later one. Until then, and after a restart of the server in between, the same is derived and delivered again.
+
+What the figures are:
+
+* A series is one cluster, metric and complete set of labels. Of two samples of a series with the same time, to the
+  millisecond, the one that came first counts. Points without a cluster_id, or whose value is no finite number or whose
+  time is not within 2000 to 2099, are left out; of the others ClusterMetrics has every one.
+* A rate belongs to the minute of its later samples: the growth since the sample before, in this minute or an earlier
+  one, added up over the minute and divided by the time it took. A counter that went down has not grown. After more than
+  five minutes without a sample, as for the very first, there is no rate, which is 0: so one sample a minute is enough,
+  and where samples fall in a minute makes no difference.
+* Within a minute: the mean for loads, memory in use by containers, and what GPUs report; the maximum for the rest.
+  Where a metric that a figure needs is missing, the figure is 0.
+* node_name is the label node, else the host of instance; for GPUs hostname or Hostname come in between. CPU in percent
+  is what is not idle. A file system counts once for each mountpoint. Network adds up all interfaces of all cgroups
+  except those that contain another one, since these count its traffic again.
+* A pod has one row for each container, with the pod's phase; without any container it has none, since a row for ''
+  could not be taken back when the first one comes. Restarts beyond Int32 stay at its maximum.
+* A GPU is a node and an index (label gpu, else the number in device). The instances of a split GPU are added up.
 """
 
 import re
@@ -12,14 +47,14 @@ GAP = 300  # seconds: two samples of a series that are further apart have no rat
 REACH = GAP // 60  # minutes: how far back a rate looks for the earlier sample, so how far on a late sample is felt
 PORTION = 1_000_000  # samples: what one refresh takes on at most, so that a backlog is worked off in bounded memory
 
-# The feed and the backfill both make samples of the source's points in this way.
+# How points become samples, for the feed and the backfill. No sum or product of values below 1e100 is infinite.
 SAMPLES = """
 SELECT nowInBlock() AS arrived, toStartOfMinute(TimeUnix) AS minute, ResourceAttributes['cluster_id'] AS cluster_id,
     ResourceAttributes['cluster_name'] AS cluster_name, ResourceAttributes['cluster_platform'] AS cluster_platform,
     MetricName AS metric, CAST(mapSort(Attributes), 'Map(String, String)') AS labels, cityHash64(labels) AS series,
     toDateTime64(TimeUnix, 3) AS ts, Value AS value
 FROM metrics.otel_metrics_gauge
-WHERE ResourceAttributes['cluster_id'] != '' AND isFinite(Value)
+WHERE ResourceAttributes['cluster_id'] != '' AND abs(Value) < 1e100
     AND TimeUnix >= toDateTime('2000-01-01 00:00:00') AND TimeUnix < toDateTime('2100-01-01 00:00:00')"""
 
 # The columns of each table, in its order.
@@ -53,7 +88,10 @@ HOST = "replaceRegexpOne(labels['instance'], ':[0-9]+$', '')"
 
 
 def outbox(table: str, columns: dict[str, str]) -> str:
-    """A table of rows for delivery (samples = 0), and of what was taken in to derive them (samples > 0)."""
+    """Rows for delivery (samples = 0), and notes of what had arrived when they were derived (samples > 0).
+
+    `success` is the last success of the view that the view knew of when it wrote.
+    """
     declared = "".join(f",\n    {name} {kind}" for name, kind in columns.items())
     return f"""
 CREATE TABLE metrics.{table} (
@@ -72,6 +110,7 @@ SETTINGS index_granularity = 512, ttl_only_drop_parts = 1;
 
 
 def delivery(view: str, target: str, table: str, columns: dict[str, str]) -> str:
+    """The view that hands an outbox's rows to a table."""
     return f"""
 CREATE MATERIALIZED VIEW metrics.{view} TO metrics.{target} AS
 SELECT {', '.join(columns)}
@@ -81,7 +120,7 @@ WHERE samples = 0;
 
 
 def derivation(view: str, table: str, columns: dict[str, str], reach: int, rows: str) -> str:
-    """The view that derives rows anew for each minute of which samples came since it last did."""
+    """The view that derives `rows` for the minutes `changed`: those with pending arrivals, and `reach` minutes more."""
     names = ", ".join(columns)
     blank = ", ".join(name if name == "cluster_id" else f"defaultValueOfTypeName('{kind}') AS {name}"
                       for name, kind in columns.items())
@@ -114,7 +153,7 @@ WITH
 SELECT now64(3) AS written, known AS success, arrived, minute, samples, content,
     {names}
 FROM (
-    SELECT arrived, minute, samples, 0 AS content,
+    SELECT arrived, minute, samples, toUInt64(0) AS content,
         {blank}
     FROM arrivals
     UNION ALL
@@ -147,7 +186,7 @@ def samples(metrics: str, columns: str) -> str:
         SELECT minute, cluster_id, cluster_name, metric, series, ts, value, {columns}
         FROM metrics.metric_samples
         WHERE {metrics} AND (minute, cluster_id) IN changed
-        ORDER BY minute, cluster_id, metric, series, ts, arrived
+        ORDER BY minute, cluster_id, metric, series, ts, arrived, value
         LIMIT 1 BY minute, cluster_id, metric, series, ts)"""
 
 
@@ -209,7 +248,7 @@ NODE_METRICS = (f"{NODE_COUNTERS}, 'node_memory_MemTotal_bytes', 'node_memory_Me
 NODE_LABELS = f"""
             coalesce(nullIf(labels['node'], ''), {HOST}) AS node_name, labels['cpu'] AS cpu, labels['mode'] AS mode,
             if(labels['fstype'] IN ('tmpfs', 'devtmpfs', 'overlay'), '', labels['mountpoint']) AS mountpoint,
-            concat(trimRight(labels['id'], '/'), '/') AS cgroup"""
+            concat(if(labels['id'] = '', '-', trimRight(labels['id'], '/')), '/') AS cgroup"""
 NODES = f"""{rates(f'metric IN ({NODE_COUNTERS})')},
     {samples(f'metric IN ({NODE_METRICS})', NODE_LABELS)},
     nodes AS (
@@ -320,7 +359,7 @@ GPUS = f"""{samples(f'metric IN ({GPU_METRICS})', GPU_LABELS)},
 
 POINTS = f"""{samples('1', 'cluster_platform, labels, arrived')},
     rows AS (
-        SELECT minute, 0 AS content, ts, cluster_id, cluster_name, cluster_platform, toString(metric) AS metric_name,
+        SELECT minute, toUInt64(0) AS content, ts, cluster_id, cluster_name, cluster_platform, toString(metric) AS metric_name,
             value, labels
         FROM samples
         WHERE (arrived, minute, cluster_id) IN (SELECT arrived, minute, cluster_id FROM arrivals))"""
@@ -341,7 +380,6 @@ DEFINITIONS = "".join((
     derivation("derive_points", "derived_points", POINT, 0, POINTS),
     f"\nCREATE MATERIALIZED VIEW metrics.feed_samples TO metrics.metric_samples AS {SAMPLES};\n",
 ))
-
 
 VIEWS = ("derive_nodes", "derive_pods", "derive_gpus", "derive_points")
 ANYONE = re.compile(r"GRANT (.+, )?(ALL|ACCESS MANAGEMENT|ALLOW SQL SECURITY NONE)(,.+)? ON \*\.\*")

@@ -12,6 +12,8 @@ from tests import job
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import ENGINES, MySQLServer
 
+pytest_plugins = ["tests.image.containers"]  # one engine and one image for tests/image and tests/helm
+
 
 @dataclass(frozen=True)
 class Database:

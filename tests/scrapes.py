@@ -120,7 +120,7 @@ def _pod(node: str, pod: str, now: float, containers: int) -> Iterable[tuple[str
 
 def expected(points: Iterable[Point]) -> dict[str, set[Row]]:
     """Table name -> its rows, as FINAL would show them. Copies count once, the order of the points not at all."""
-    points = {point for point in points if point.cluster and math.isfinite(point.value)}
+    points = {point for point in points if point.cluster and abs(point.value) < 1e100}
     rates = _rates(points)
     return {
         "NodeMetrics": set(_nodes(points, rates)),
@@ -195,9 +195,9 @@ def _disks(points: Iterable[Point]) -> dict[str, float]:
 
 def _traffic(points: Iterable[Point], minute: int, rates: Mapping[tuple[Point, int], float]) -> float:
     series = {_series(point) for point in points}
-    paths = {one: one.label("id").rstrip("/") + "/" for one in series}
-    inner = [one for one in series
-             if not any(other != paths[one] and other.startswith(paths[one]) for other in paths.values())]
+    paths = {one: one.label("id").rstrip("/") + "/" for one in series if one.label("id")}
+    inner = [one for one in series if one not in paths
+             or not any(other != paths[one] and other.startswith(paths[one]) for other in paths.values())]
     return sum(rates.get((one, minute), 0) for one in inner)
 
 

@@ -52,6 +52,9 @@ class Database(Protocol):
     version: str
     encrypted: bool
 
+    def fresh_session(self) -> None:
+        """Take back what a step did to its session (database, modes), and commit what it left open."""
+
     def query(self, sql: str) -> Rows:
         """Rows of one reading statement, drained."""
 

@@ -139,6 +139,9 @@ class ClickHouse:
         other._set_timeout(GIVE_UP_SECONDS)
         return other
 
+    def fresh_session(self) -> None:
+        """Every statement has a session of its own."""
+
     def query(self, sql: str) -> Rows:
         rows = self._sent(lambda: self._client.query(sql, settings={} if self._writes else READ_ONLY).result_rows, sql)
         return [tuple(row) for row in rows]

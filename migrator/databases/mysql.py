@@ -205,10 +205,17 @@ class MySQL:
         self._ledger = f"`{settings.ledger_table}`"
         digest = hashlib.sha256(f"{address.database}.{settings.ledger_table}".encode()).hexdigest()[:32]
         self._lock, self._locked = f"migrate_{digest}", False
-        self.query(f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00',"
-                   f" lock_wait_timeout = {METADATA_LOCK_SECONDS}, wait_timeout = 604800")
+        self.fresh_session()
         if not writes:
             self.query("SET SESSION TRANSACTION READ ONLY")
+
+    def fresh_session(self) -> None:
+        """As promised by the protocol. COM_RESET_CONNECTION would free the lock."""
+        self.query("COMMIT")
+        self.query(f"USE `{self.address.database}`")
+        self.query("SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci")
+        self.query(f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1,"
+                   f" unique_checks = 1, lock_wait_timeout = {METADATA_LOCK_SECONDS}, wait_timeout = 604800")
 
     def query(self, sql: str) -> Rows:
         try:

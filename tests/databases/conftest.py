@@ -110,8 +110,8 @@ class Sent:
     @property
     def writes(self) -> list[str]:
         """All that does more than read and set up its own session."""
-        reads = ("SELECT", "SET SESSION", "SET NAMES", "SET @@session", "SHOW", "EXPLAIN", "WITH")
-        return [text for text in self.clickhouse + self.mysql if not text.upper().startswith(tuple(map(str.upper, reads)))]
+        reads = ("SELECT", "WITH", "SHOW", "EXPLAIN", "SET SESSION", "SET NAMES", "SET @@SESSION", "USE ", "COMMIT")
+        return [text for text in self.clickhouse + self.mysql if not text.upper().startswith(reads)]
 
 
 @contextlib.contextmanager

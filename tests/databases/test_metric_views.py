@@ -275,6 +275,51 @@ def test_the_rows_do_not_depend_on_how_the_samples_arrive(metrics_schema: ClickH
         assert not [value for row in found for value in row if isinstance(value, float) and (value != value or value < 0)]
 
 
+# The source table.
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_source_table_of_any_generation_is_accepted_as_it_is(fresh_clickhouse: ClickHouseServer, generation: str) -> None:
+    """Step 0001 changes nothing about a table that a collector made, and finds nothing wrong with it."""
+    server = create(fresh_clickhouse, generation)
+    before = server.query("SHOW CREATE TABLE metrics.otel_metrics_gauge")
+    for statement in statements("0001"):
+        server.query(statement)
+    assert server.query("SHOW CREATE TABLE metrics.otel_metrics_gauge") == before
+    assert faults(server) == []
+
+
+@pytest.mark.parametrize(("column", "type_", "fault"), [
+    ("Attributes", "JSON", "metrics.otel_metrics_gauge.Attributes is of type JSON, but the views need a map of strings:"
+                           " set `json: false` in the exporter"),
+    ("Value", "Float32", "metrics.otel_metrics_gauge.Value is of type Float32, but the views need Float64"),
+    ("TimeUnix", "UInt64", "metrics.otel_metrics_gauge.TimeUnix is of type UInt64, but the views need a time"),
+    ("MetricName", "", "metrics.otel_metrics_gauge has no column MetricName, but the views need a string"),
+])
+def test_a_source_table_that_the_views_cannot_read_is_named(
+        fresh_clickhouse: ClickHouseServer, column: str, type_: str, fault: str) -> None:
+    """A type that does not fit, the exporter's JSON variant, a missing column: one line each."""
+    columns = {"ResourceAttributes": "Map(LowCardinality(String), String)", "MetricName": "LowCardinality(String)",
+               "Attributes": "Map(String, String)", "TimeUnix": "DateTime64(9, 'UTC')", "Value": "Float64"} | {column: type_}
+    fresh_clickhouse.query("CREATE DATABASE metrics")
+    fresh_clickhouse.query("CREATE TABLE metrics.otel_metrics_gauge (other UInt8, "
+                           + ", ".join(f"{name} {kind}" for name, kind in columns.items() if kind) + ") ORDER BY ()")
+    assert faults(fresh_clickhouse) == [fault]
+
+
+def test_a_source_that_nobody_can_insert_into_is_named(fresh_clickhouse: ClickHouseServer) -> None:
+    """A view of that name."""
+    fresh_clickhouse.query("CREATE DATABASE metrics")
+    fresh_clickhouse.query("CREATE VIEW metrics.otel_metrics_gauge AS SELECT map('', '') AS ResourceAttributes, '' AS MetricName,"
+                           " map('', '') AS Attributes, now() AS TimeUnix, 1. AS Value")
+    assert faults(fresh_clickhouse) == ["metrics.otel_metrics_gauge is a View, but the views need a table that rows are inserted into"]
+
+
+def faults(server: ClickHouseServer) -> list[str]:
+    """What step 0001's own verification says."""
+    text = next(STEPS.glob("0001_*.verify.sql")).read_text(encoding="utf-8")
+    return [row[0] for statement in split(text, "clickhouse") for row in server.query(statement.text)]
+
+
 # One rule at a time, with the numbers worked out by hand.
 
 def point(cluster: str, metric: str, at: int, value: float, **labels: str) -> Point:
@@ -461,7 +506,10 @@ def test_a_broken_view_stops_neither_the_collector_nor_the_other_views(fresh_cli
     """Inserts go on at their speed, verification names the view, and once repaired it derives what had to wait."""
     server, functions = create(fresh_clickhouse), step()
     query = server.query("SELECT as_select FROM system.tables WHERE name = 'derive_nodes'")[0][0]
+    server.query("SYSTEM STOP VIEW metrics.derive_nodes")
+    until(lambda: server.query("SELECT status FROM system.view_refreshes WHERE view = 'derive_nodes'") == [("Disabled",)], 30)
     server.query(f"ALTER TABLE metrics.derive_nodes MODIFY QUERY {BROKEN[broken]}")
+    server.query("SYSTEM START VIEW metrics.derive_nodes")
     points = scrape(RECENT)
     began = time.monotonic()
     server.query(insert(points))

@@ -1,11 +1,8 @@
-"""Both helms; and, for what is run in containers, the engine, image and databases of the image's own tests."""
+"""Both helms."""
 
 import pytest
 
 from tests.helm.programs import PACKAGES, Helm, fetch
-from tests.image.conftest import docker, image, stack
-
-__all__ = ["docker", "helm", "helm3", "helm4", "image", "stack"]
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.image.conftest import Docker
+from tests.image.containers import Docker
 from tests.image.engine import as_root
 
 Spec = Mapping[str, Any]

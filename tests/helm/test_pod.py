@@ -17,7 +17,7 @@ from tests.helm.pod import Ended, Kubelet
 from tests.helm.programs import ROOT, Helm, Objects, Values, documents, of_kind, pods
 from tests.helm.readme import Workplace
 from tests.helm.test_chart import dependent
-from tests.image.conftest import Docker, Stack
+from tests.image.containers import Docker, Stack
 
 pytestmark = pytest.mark.parametrize("stack", ["mysql"], indirect=True)
 IMAGE = "registry.example.com/migrate:0.1.0"  # as README.md names it

@@ -1,7 +1,6 @@
 """README.md's section on Kubernetes works as it is written. What it installs is run for real in test_pod.py."""
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,10 +11,10 @@ from tests.helm.rules import HOOK, needs, restricted, violations
 from tests.helm.test_chart import validate
 
 
-@pytest.fixture
-def workplace(helm: Helm, tmp_path: Path) -> Workplace:
+@pytest.fixture(scope="module")
+def workplace(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """All files and commands of the section, by each helm."""
-    workplace = Workplace(helm, tmp_path)
+    workplace = Workplace(helm, tmp_path_factory.mktemp("reader"))
     workplace.prepare()
     workplace.carry_out()
     return workplace

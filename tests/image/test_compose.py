@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.image.conftest import Docker, Stack
+from tests.image.containers import Docker, Stack
 from tests.image.engine import ROOT
 
 # By dialect of the other database, so that a drift of each kind of server is tried: target, the deed, its repair.

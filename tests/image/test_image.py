@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.conftest import Docker
+from tests.image.containers import Docker
 from tests.image.engine import ROOT
 
 HARDENED = ("--rm", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none")
