@@ -35,14 +35,14 @@ class Killed(BaseException):
 
 
 class Session:
-    """What a step is given, on a real server; remembers what it sent, and dies after statement `last`.
+    """What a step is given, on a real server; remembers what it sent, and dies after statement `last`, a number or text.
 
     `meanwhile` are statements of others, sent just before ours that match a pattern, each once.
     """
 
     step = STEP
 
-    def __init__(self, server: ClickHouseServer, last: int = 10**6, meanwhile: Mapping[str, str] = {}) -> None:
+    def __init__(self, server: ClickHouseServer, last: int | str = 0, meanwhile: Mapping[str, str] = {}) -> None:
         self.server, self.last, self.meanwhile = server, last, dict(meanwhile)
         self.sent: list[str] = []
         self.reports: list[dict[str, Any]] = []
@@ -62,7 +62,7 @@ class Session:
             self.server.query(sql, async_insert=0, mutations_sync=2, alter_sync=2, wait_end_of_query=1)
         except ClickHouseError as error:
             raise StatementRefused(str(error)) from None
-        if len(self.sent) == self.last:
+        if len(self.sent) == self.last or (isinstance(self.last, str) and sql.startswith(self.last)):
             raise Killed
 
     def progress(self, **fields: Any) -> None:
@@ -804,6 +804,30 @@ def test_a_copy_begun_towards_another_definition_ends_as_the_new_one(table: Clic
     assert table.query("SELECT engine FROM system.tables WHERE database = 'd' AND name = 't'") == [("MergeTree",)]
     assert table.query("SELECT count(), sum(v), groupUniqArray(w) FROM d.t") == [(12, 2, [""])]
     assert run(table, text).sent == []
+
+
+def test_an_exchanged_table_is_finished_as_it_was_begun_before_it_is_changed(table: ClickHouseServer) -> None:
+    """A late row that does not fit the newer definition is brought over first, then refused."""
+    run(table, LAST_WINS, last="EXCHANGE", meanwhile={"^EXCHANGE": "INSERT INTO d.t VALUES (20, 300)"})
+    with pytest.raises(WouldLoseData, match=r"1 rows of d\.t hold a v"):
+        run(table, KEEPS_ALL.replace("Int64)", "Int8)"))
+
+    assert table.query("SELECT count(), max(v) FROM d.t") == [(11, 300)]
+    assert not table.query("SELECT name FROM system.tables WHERE database = 'd' AND name LIKE '%late'")
+
+
+@pytest.mark.parametrize("tampering", [
+    "ALTER TABLE d.t__new DROP PARTITION ID '0'",
+    "ALTER TABLE d.t__new DROP PARTITION ID '0'; INSERT INTO d.t__new SELECT number * 2, 1 FROM numbers(5)",
+], ids=["rows are missing", "rows are other ones"])  # fmt: skip
+def test_a_copy_that_differs_is_never_put_in_place(table: ClickHouseServer, tampering: str) -> None:
+    """The next run makes a new one."""
+    with pytest.raises(StepFailed, match=r"the copy of d\.t differs from the original, which is untouched"):
+        run(table, LAST_WINS, meanwhile={"INSERT INTO d.t__new .*'1_": tampering})
+    assert table.query("SELECT engine FROM system.tables WHERE database = 'd' AND name = 't'") == [("MergeTree",)]
+    run(table, LAST_WINS)
+
+    assert table.query("SELECT count(), sum(v) FROM d.t") == [(10, 0)]
 
 
 def test_a_straggler_that_no_process_shows_is_found(table: ClickHouseServer) -> None:

@@ -4,10 +4,9 @@ import re
 import signal
 import time
 from collections import Counter
-from contextlib import closing
 
 from tests.conftest import Servers
-from tests.databases.conftest import STEMS, Steps, ledger, listening
+from tests.databases.conftest import STEMS, Steps, ledger, listening, one_dialect
 from tests.job import Job, JobResult
 from tests.servers.clickhouse import ClickHouseServer
 
@@ -80,6 +79,7 @@ def test_lock_held_too_long_ends_in_four(servers: Servers, sample: Steps) -> Non
     assert sample.run(servers, MIGRATE_LOCK_TIMEOUT="1").code == 0
 
 
+@one_dialect
 def test_lock_of_a_live_owner_on_clickhouse_is_respected(servers: Servers, sample: Steps) -> None:
     """As long as it beats. The waiting line names host and run."""
     servers.clickhouse.query("CREATE DATABASE migrate")
@@ -94,6 +94,7 @@ def test_lock_of_a_live_owner_on_clickhouse_is_respected(servers: Servers, sampl
     assert servers.clickhouse.query("SELECT comment FROM system.tables WHERE name = 'schema_migrations_lock'") == [(OURS,)]
 
 
+@one_dialect
 def test_lock_of_a_dead_owner_is_taken_over_by_one_of_many(servers: Servers, sample: Steps) -> None:
     """Its heartbeat is too old: of all who see that, one wins, and still each step runs once."""
     servers.clickhouse.query("CREATE DATABASE migrate")
@@ -143,6 +144,7 @@ def test_run_whose_mysql_lock_is_lost_sends_nothing_more(servers: Servers, sampl
     assert sample.run(servers).code == 0
 
 
+@one_dialect
 def test_run_whose_clickhouse_lock_is_lost_sends_nothing_more(servers: Servers, sample: Steps) -> None:
     """Somebody else took it over: the check before each statement finds that out, and theirs is left alone."""
     sample.write(n0005_pause__mysql__py="import time\n\ndef apply(run):\n    run.log.info('progress', done=0, total=1,"
@@ -160,6 +162,7 @@ def test_run_whose_clickhouse_lock_is_lost_sends_nothing_more(servers: Servers, 
     assert servers.clickhouse.query("SELECT comment FROM system.tables WHERE name = 'schema_migrations_lock'") == [(OURS,)]
 
 
+@one_dialect
 def test_lock_survives_a_long_statement(servers: Servers, sample: Steps) -> None:
     """While one statement runs on MySQL, the heartbeat on ClickHouse goes on, so nobody takes the lock over."""
     sample.write(n0005_slow__mysql__sql="SELECT SLEEP(3)")
@@ -172,25 +175,24 @@ def test_lock_survives_a_long_statement(servers: Servers, sample: Steps) -> None
     assert job.wait().code == 0
 
 
+@one_dialect
 def test_signal_while_waiting_for_the_lock(servers: Servers, sample: Steps) -> None:
     """Ends at once; whoever has the lock keeps it."""
-    with closing(servers.mysql.server.connect(servers.mysql.name)) as other:
-        other.cmd_query("SELECT 1")
-        other.get_rows()
-        servers.clickhouse.query("CREATE DATABASE migrate")
-        servers.clickhouse.query(LOCK)
-        servers.clickhouse.query("INSERT INTO migrate.schema_migrations_lock SELECT now64(3) + 20")
-        job = sample.start(servers)
-        job.until("lock", state="waiting")
-        began = time.monotonic()
-        job.process.send_signal(signal.SIGTERM)
-        result = job.wait(10)
+    servers.clickhouse.query("CREATE DATABASE migrate")
+    servers.clickhouse.query(LOCK)
+    servers.clickhouse.query("INSERT INTO migrate.schema_migrations_lock SELECT now64(3) + 20")
+    job = sample.start(servers)
+    job.until("lock", state="waiting")
+    began = time.monotonic()
+    job.process.send_signal(signal.SIGTERM)
+    result = job.wait(10)
 
     assert (result.code, result.report["applied"]) == (143, [])
     assert time.monotonic() - began < 2.5
     assert servers.clickhouse.query("SELECT comment FROM system.tables WHERE name = 'schema_migrations_lock'") == [(OURS,)]
 
 
+@one_dialect
 def test_other_ledgers_have_other_locks(servers: Servers, sample: Steps) -> None:
     """Two applications in one database with ledgers of their own do not block each other."""
     sample.write(n0005_slow__mysql__sql="SELECT SLEEP(8)")

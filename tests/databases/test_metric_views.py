@@ -400,6 +400,25 @@ def test_a_late_sample_corrects_the_minutes_after_it(metrics_schema: ClickHouseS
     assert node(metrics_schema, name, "network_receive_bytes_per_sec") == [(0,), (10,), (2,)]
 
 
+def test_what_is_sent_again_adds_no_row(metrics_schema: ClickHouseServer) -> None:
+    """A retried batch, and a later one that changes one node: readers without FINAL see one new row, that node's."""
+    name = cluster()
+    points = moved(scrape(RECENT, nodes=3) + scrape(RECENT + MINUTE, nodes=3), name)
+    metrics_schema.query(insert(points))
+    settle(metrics_schema)
+    before = {table: rows(metrics_schema, table, name, final="") for table in KEYS}
+    metrics_schema.query(insert(points[::2]))
+    settle(metrics_schema)
+    assert {table: rows(metrics_schema, table, name, final="") for table in KEYS} == before
+    late = point(name, "node_load1", RECENT + 30_000, 12, instance="node-1:9100", job="node-exporter")
+    metrics_schema.query(insert([late]))
+    settle(metrics_schema)
+    for table in KEYS:
+        added = len(rows(metrics_schema, table, name, final="")) - len(before[table])
+        assert added == (table in ("NodeMetrics", "ClusterMetrics")), table
+    verify(metrics_schema, [*points, late], name)
+
+
 def test_a_pod_has_one_row_for_each_container_with_the_pods_phase(metrics_schema: ClickHouseServer) -> None:
     """cpu_usage in cores; a phase without a container makes no row, a scraper's own container label no container."""
     name, pod = cluster(), {"namespace": "shop", "pod": "web-1"}

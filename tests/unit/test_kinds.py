@@ -4,8 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from migrator.kinds import Clause, Kind, Name, classify
 from migrator.statements import split
