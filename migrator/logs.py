@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import math
+import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -120,7 +121,8 @@ def _shown(value: Any) -> str:
 
 def open_log(log_format: str, level: str, run: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> Log:
     """The log of one run. `log_format` is json, text or auto (text on a terminal)."""
-    stream = stream or sys.stdout
+    stream = stream or sys.stdout or Path(os.devnull).open("w")
+    logging.raiseExceptions = False  # a reader that hung up is no reason for a traceback, which nobody has cleaned
     text = log_format == "text" or (log_format == "auto" and stream.isatty())
     if isinstance(stream, sys.stdout.__class__) and hasattr(stream, "reconfigure"):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)

@@ -101,7 +101,7 @@ def test_lock_of_a_dead_owner_is_taken_over_by_one_of_many(servers: Servers, sam
     servers.clickhouse.query(LOCK)
     servers.clickhouse.query("INSERT INTO migrate.schema_migrations_lock SELECT now64(3) - 11")
     sample.remove("0002", "0004")
-    sample.write(n0003_totals__clickhouse__py="", n0002_more__clickhouse__sql="CREATE TABLE shop.more (n Int) ENGINE = Memory")
+    sample.write(n0003_totals__clickhouse__py="def apply(run):\n    pass\n", n0002_more__clickhouse__sql="CREATE TABLE shop.more (n Int) ENGINE = Memory")
     jobs = [sample.start(servers, "--target", "clickhouse") for _ in range(4)]
     results = [job.wait() for job in jobs]
 

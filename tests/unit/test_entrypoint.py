@@ -2,6 +2,8 @@
 
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from migrator import __version__
 from migrator.errors import EXIT_CODES
 from migrator.settings import COMMANDS, SETTINGS
-from tests.job import Job, run_job
+from tests.job import ROOT, Job, run_job
 
 
 def test_version_is_plain_text() -> None:
@@ -63,6 +65,15 @@ def test_unknown_variable_is_a_warning() -> None:
     assert result.lines[0]["level"] == "warning"
     assert result.lines[0]["setting"] == "MIGRATE_PORT"
     assert len(result.lines) == 3
+
+
+@pytest.mark.parametrize("stdout", ["| true; exit ${PIPESTATUS[0]}", ">/dev/full", ">&-"])
+def test_reader_that_hangs_up_changes_nothing(stdout: str) -> None:
+    """The exit code stays, and nothing that was meant for the log shows up elsewhere."""
+    command = f"{sys.executable} entrypoint.py --steps /no/such {stdout}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (2, "")
 
 
 def test_bug_ends_in_one_with_the_report(tmp_path: Path) -> None:
