@@ -294,13 +294,20 @@ class Job:
                 _quietly(database.abandon)
             raise
         finally:
-            for database in self.databases.values():
-                _quietly(database.close)
+            try:
+                self.close()
+            except Stopped:  # there is only one: this time it is not interrupted
+                self.close()
+                raise
+
+    def close(self) -> None:
+        for database in self.databases.values():
+            _quietly(database.close)
 
 
 def _quietly(end: Callable[[], None]) -> None:
-    """Failing to close a connection that is lost already must not hide why the run ends."""
-    with suppress(MigrateError):
+    """Failing to close what is broken already must not hide why the run ends."""
+    with suppress(Exception):
         end()
 
 

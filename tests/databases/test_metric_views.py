@@ -69,12 +69,13 @@ def create(server: ClickHouseServer, generation: str = "B", every: str = "3 SECO
 
 
 @pytest.fixture(scope="module")
-def metrics_schema(clickhouse: ClickHouseServer) -> ClickHouseServer:
-    """The schema on the session's server, where views refresh only when settle() tells them to.
+def metrics_schema() -> Iterator[ClickHouseServer]:
+    """The schema on a server of its own, where views refresh only when settle() tells them to.
 
     Each test of this module uses clusters of its own.
     """
-    return create(clickhouse.start(), every="1 YEAR")
+    with ClickHouseServer() as server:
+        yield create(server, every="1 YEAR")
 
 
 def settle(server: ClickHouseServer) -> None:
