@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrator.catalogs import Catalog
-from migrator.converge import Change
-from migrator.converge import mysql as converge
+from migrator.converge import Change, mysql as converge
 from migrator.databases import Identity, mysql
 from migrator.settings import read_settings
 from migrator.statements import split

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from migrator.catalogs import Catalog, Object, differences
-from migrator.catalogs import mysql as catalogs
+from migrator.catalogs import Catalog, Object, differences, mysql as catalogs
 from migrator.databases.mysql import SQL_MODE
 from migrator.errors import StatementRefused
 from migrator.statements import split
