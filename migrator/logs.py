@@ -121,7 +121,7 @@ def _shown(value: Any) -> str:
 
 def open_log(log_format: str, level: str, run: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> Log:
     """The log of one run. `log_format` is json, text or auto (text on a terminal)."""
-    stream = stream or sys.stdout or Path(os.devnull).open("w")
+    stream = stream or sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  lives as long as the process
     logging.raiseExceptions = False  # a reader that hung up is no reason for a traceback, which nobody has cleaned
     text = log_format == "text" or (log_format == "auto" and stream.isatty())
     if isinstance(stream, sys.stdout.__class__) and hasattr(stream, "reconfigure"):
