@@ -58,108 +58,71 @@ WHERE ResourceAttributes['cluster_id'] != '' AND abs(Value) < 1e100
     AND TimeUnix >= toDateTime('2000-01-01 00:00:00') AND TimeUnix < toDateTime('2100-01-01 00:00:00')"""
 
 # The columns of each table, in its order.
-NODE = {
-    "ts": "DateTime64(3)", "cluster_id": "String", "cluster_name": "String", "node_name": "String",
-    "cpu_cores": "Float64", "cpu_usage_percent": "Float64",
-    "memory_total_bytes": "Float64", "memory_used_bytes": "Float64", "memory_usage_percent": "Float64",
-    "disk_total_bytes": "Float64", "disk_used_bytes": "Float64", "disk_usage_percent": "Float64",
-    "load_1": "Float64", "load_5": "Float64", "load_15": "Float64",
-    "network_receive_bytes_per_sec": "Float64", "network_transmit_bytes_per_sec": "Float64",
-}
-POD = {
-    "ts": "DateTime64(3)", "cluster_id": "String", "cluster_name": "String", "namespace": "String",
-    "pod_name": "String", "container_name": "String",
-    "cpu_requests": "Float64", "cpu_limits": "Float64", "cpu_usage": "Float64",
-    "memory_requests_bytes": "Float64", "memory_limits_bytes": "Float64", "memory_usage_bytes": "Float64",
-    "restarts": "Int32", "status": "String",
-}
-GPU = {
-    "ts": "DateTime64(3)", "cluster_id": "String", "cluster_name": "String", "node_name": "String",
-    "gpu_index": "UInt8", "gpu_model": "String", "utilization_percent": "Float64",
-    "memory_used_bytes": "Float64", "memory_total_bytes": "Float64",
-    "temperature_celsius": "Float64", "power_watts": "Float64",
-}
-POINT = {
-    "ts": "DateTime64(3)", "cluster_id": "String", "cluster_name": "String", "cluster_platform": "String",
-    "metric_name": "String", "value": "Float64", "labels": "Map(String, String)",
-}
+NODE = """ts, cluster_id, cluster_name, node_name, cpu_cores, cpu_usage_percent,
+    memory_total_bytes, memory_used_bytes, memory_usage_percent, disk_total_bytes, disk_used_bytes, disk_usage_percent,
+    load_1, load_5, load_15, network_receive_bytes_per_sec, network_transmit_bytes_per_sec"""
+POD = """ts, cluster_id, cluster_name, namespace, pod_name, container_name, cpu_requests, cpu_limits, cpu_usage,
+    memory_requests_bytes, memory_limits_bytes, memory_usage_bytes, restarts, status"""
+GPU = """ts, cluster_id, cluster_name, node_name, gpu_index, gpu_model, utilization_percent,
+    memory_used_bytes, memory_total_bytes, temperature_celsius, power_watts"""
+POINT = "ts, cluster_id, cluster_name, cluster_platform, metric_name, value, labels"
 
 HOST = "replaceRegexpOne(labels['instance'], ':[0-9]+$', '')"
 
 
-def outbox(table: str, columns: dict[str, str]) -> str:
-    """Rows for delivery (samples = 0), and notes of what had arrived when they were derived (samples > 0).
+def notes(name: str) -> str:
+    """What a view has taken in, and the view that says so: which arrivals, and how many samples they held then.
 
-    `success` is the last success of the view that the view knew of when it wrote.
+    A note written when the last success was `success` counts once there was a later success.
     """
-    declared = "".join(f",\n    {name} {kind}" for name, kind in columns.items())
     return f"""
-CREATE TABLE metrics.{table} (
-    written DateTime64(3),
-    success DateTime,
+CREATE TABLE metrics.noted_{name} (
     arrived DateTime,
     minute DateTime,
+    cluster_id String,
     samples UInt64,
-    content UInt64{declared}
+    success DateTime
 ) ENGINE = MergeTree
-PARTITION BY (toDate(written), samples > 0)
+PARTITION BY toDate(arrived)
 ORDER BY (arrived, minute, cluster_id)
-TTL toDateTime(written) + toIntervalDay(if(samples > 0, 4, 1))
+TTL arrived + toIntervalDay(4)
 SETTINGS index_granularity = 512, ttl_only_drop_parts = 1;
-"""
 
-
-def delivery(view: str, target: str, table: str, columns: dict[str, str]) -> str:
-    """The view that hands an outbox's rows to a table."""
-    return f"""
-CREATE MATERIALIZED VIEW metrics.{view} TO metrics.{target} AS
-SELECT {', '.join(columns)}
-FROM metrics.{table}
-WHERE samples = 0;
-"""
-
-
-def derivation(view: str, table: str, columns: dict[str, str], reach: int, rows: str) -> str:
-    """The view that derives `rows` for the minutes `changed`: those with pending arrivals, and `reach` minutes more."""
-    names = ", ".join(columns)
-    blank = ", ".join(name if name == "cluster_id" else f"defaultValueOfTypeName('{kind}') AS {name}"
-                      for name, kind in columns.items())
-    return f"""
-CREATE MATERIALIZED VIEW metrics.{view} REFRESH EVERY 3 SECOND APPEND TO metrics.{table} AS
+CREATE MATERIALIZED VIEW metrics.note_{name} REFRESH EVERY 3 SECOND APPEND TO metrics.noted_{name} AS
 WITH
     (SELECT max(last_success_time) FROM system.view_refreshes
-     WHERE database = 'metrics' AND view = '{view}') AS succeeded,
+     WHERE database = 'metrics' AND view = 'note_{name}') AS succeeded,
     (SELECT max(success) FROM (
-        SELECT success FROM metrics.{table} WHERE succeeded IS NULL ORDER BY arrived DESC LIMIT 1)) AS remembered,
+        SELECT success FROM metrics.noted_{name} WHERE succeeded IS NULL ORDER BY arrived DESC LIMIT 1)) AS remembered,
     coalesce(succeeded, remembered, toDateTime(0)) AS known,
     (SELECT max(arrived) FROM (
-        SELECT arrived FROM metrics.{table} WHERE success < known ORDER BY arrived DESC LIMIT 1)) AS reached,
-    toDateTime(greatest(toUnixTimestamp(least(reached, now())), 600) - 600) AS since,
-    (SELECT groupArray((arrived, minute, cluster_id, samples)) FROM (
-        SELECT arrived, minute, cluster_id, count() AS samples
-        FROM metrics.metric_samples
-        WHERE arrived >= since
-        GROUP BY arrived, minute, cluster_id
-        HAVING (arrived, minute, cluster_id, samples) NOT IN (
-            SELECT arrived, minute, cluster_id, samples FROM metrics.{table} WHERE arrived >= since AND success < known)
-        QUALIFY sum(samples) OVER (ORDER BY arrived, minute, cluster_id
-                                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) < {PORTION})) AS pending,
-    arrivals AS (
-        SELECT p.1 AS arrived, p.2 AS minute, p.3 AS cluster_id, p.4 AS samples FROM (SELECT arrayJoin(pending) AS p)),
-    changed AS (
-        SELECT DISTINCT minute + toIntervalMinute(n) AS minute, cluster_id
-        FROM arrivals ARRAY JOIN range({reach + 1}) AS n),
+        SELECT arrived FROM metrics.noted_{name} WHERE success < known ORDER BY arrived DESC LIMIT 1)) AS reached,
+    toDateTime(greatest(toUnixTimestamp(least(reached, now())), 600) - 600) AS since
+SELECT arrived, minute, cluster_id, count() AS samples, known AS success
+FROM metrics.metric_samples
+WHERE arrived >= since
+GROUP BY arrived, minute, cluster_id
+HAVING (arrived, minute, cluster_id, samples) NOT IN (
+    SELECT arrived, minute, cluster_id, samples FROM metrics.noted_{name} WHERE arrived >= since AND success < known)
+QUALIFY sum(samples) OVER (ORDER BY arrived, minute, cluster_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    < {PORTION};
+"""
+
+
+def populate(view: str, target: str, name: str, reach: int, rows: str, columns: str) -> str:
+    """The view that derives rows for the minutes `changed`: those just noted, and `reach` minutes after them.
+
+    Every mention of noted_* in it is the block that is being inserted there. The first one decides what it runs with.
+    """
+    return f"""
+CREATE MATERIALIZED VIEW metrics.{view} TO metrics.{target} AS
+WITH
+    noted AS (SELECT arrived, minute, cluster_id FROM metrics.noted_{name}),
+    changed AS (SELECT DISTINCT minute + toIntervalMinute(n) AS minute, cluster_id FROM noted ARRAY JOIN range({reach + 1}) AS n),
     {rows}
-SELECT now64(3) AS written, known AS success, arrived, minute, samples, content,
-    {names}
-FROM (
-    SELECT arrived, minute, samples, toUInt64(0) AS content,
-        {blank}
-    FROM arrivals
-    UNION ALL
-    SELECT toDateTime(0), minute, 0, content,
-        {names}
-    FROM rows);
+SELECT {columns}
+FROM (SELECT DISTINCT 1 FROM noted) AS block CROSS JOIN rows
+WHERE touched;
 """
 
 
@@ -183,7 +146,8 @@ def innermost(pairs: str) -> str:
 def samples(metrics: str, columns: str) -> str:
     """The samples of the minutes to derive, each once: of copies the one that came first."""
     return f"""samples AS (
-        SELECT minute, cluster_id, cluster_name, metric, series, ts, value, {columns}
+        SELECT minute, cluster_id, cluster_name, metric, series, ts, value, {columns},
+            (arrived, minute, cluster_id) IN noted AS touched
         FROM metrics.metric_samples
         WHERE {metrics} AND (minute, cluster_id) IN changed
         ORDER BY minute, cluster_id, metric, series, ts, arrived, value
@@ -192,33 +156,27 @@ def samples(metrics: str, columns: str) -> str:
 
 def rates(counters: str) -> str:
     """The rate of each counter in each minute, at the time of the minute's last sample."""
-    return f"""rates AS (
-        SELECT minute, cluster_id, metric, series, max(ts) AS ts,
+    return f"""counted AS (
+        SELECT minute, cluster_id, metric, series, ts, value, (arrived, minute, cluster_id) IN noted AS touched
+        FROM metrics.metric_samples
+        WHERE {counters} AND (minute, cluster_id) IN (
+            SELECT minute - toIntervalMinute(n), cluster_id FROM changed ARRAY JOIN range({REACH + 1}) AS n)
+        ORDER BY minute, cluster_id, metric, series, ts, arrived, value
+        LIMIT 1 BY minute, cluster_id, metric, series, ts),
+    steps AS (
+        SELECT minute, cluster_id, metric, series, ts,
+            toUnixTimestamp64Milli(ts) - toUnixTimestamp64Milli(lagInFrame(ts) OVER earlier) AS gap,
+            if(gap <= {GAP}000, gap / 1000, 0) AS seconds,
+            if(gap <= {GAP}000, greatest(value - lagInFrame(value) OVER earlier, 0), 0) AS increase,
+            lagInFrame(touched) OVER earlier AS touched_earlier
+        FROM counted
+        WINDOW earlier AS (PARTITION BY cluster_id, metric, series ORDER BY ts ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)),
+    rates AS (
+        SELECT minute, cluster_id, metric, series, max(ts) AS ts, max(touched_earlier) AS touched_earlier,
             {total('groupArray(increase)')} / greatest(sum(seconds), 0.001) AS rate
-        FROM (
-            SELECT minute, cluster_id, metric, series, ts,
-                toUnixTimestamp64Milli(ts) - toUnixTimestamp64Milli(lagInFrame(ts) OVER earlier) AS gap,
-                if(gap <= {GAP}000, gap / 1000, 0) AS seconds,
-                if(gap <= {GAP}000, greatest(value - lagInFrame(value) OVER earlier, 0), 0) AS increase
-            FROM metrics.metric_samples
-            WHERE {counters} AND (minute, cluster_id) IN (
-                SELECT minute - toIntervalMinute(n), cluster_id FROM changed ARRAY JOIN range({REACH + 1}) AS n)
-            WINDOW earlier AS (PARTITION BY cluster_id, metric, series ORDER BY ts, value
-                               ROWS BETWEEN 1 PRECEDING AND CURRENT ROW))
+        FROM steps
         WHERE (minute, cluster_id) IN changed
         GROUP BY minute, cluster_id, metric, series)"""
-
-
-def changes(table: str, columns: dict[str, str], identity: str) -> str:
-    """The derived rows that differ from those delivered last."""
-    return f"""rows AS (
-        SELECT minute, cityHash64({', '.join(columns)}) AS content, {', '.join(columns)}
-        FROM derived
-        WHERE (minute, cluster_id, {identity}, content) NOT IN (
-            SELECT minute, cluster_id, {identity}, argMax(content, written)
-            FROM metrics.{table}
-            WHERE arrived = toDateTime(0) AND success < known AND (minute, cluster_id) IN changed
-            GROUP BY minute, cluster_id, {identity}))"""
 
 
 STORE = """
@@ -252,7 +210,7 @@ NODE_LABELS = f"""
 NODES = f"""{rates(f'metric IN ({NODE_COUNTERS})')},
     {samples(f'metric IN ({NODE_METRICS})', NODE_LABELS)},
     nodes AS (
-        SELECT minute, cluster_id, node_name, max(cluster_name) AS cluster_name,
+        SELECT minute, cluster_id, node_name, max(cluster_name) AS cluster_name, max(touched OR touched_earlier) AS touched,
             uniqExactIf(cpu, metric = 'node_cpu_seconds_total') AS cpus,
             {total("groupArrayIf(rate, metric = 'node_cpu_seconds_total')")} AS cpu_rate,
             {total("groupArrayIf(rate, metric = 'node_cpu_seconds_total' AND mode = 'idle')")} AS idle_rate,
@@ -269,8 +227,8 @@ NODES = f"""{rates(f'metric IN ({NODE_COUNTERS})')},
         FROM samples LEFT JOIN rates USING (minute, cluster_id, metric, series, ts)
         WHERE node_name != ''
         GROUP BY minute, cluster_id, node_name),
-    derived AS (
-        SELECT minute, toDateTime64(minute, 3) AS ts, cluster_id, cluster_name, node_name,
+    rows AS (
+        SELECT toDateTime64(minute, 3) AS ts, cluster_id, cluster_name, node_name, touched,
             toFloat64(cpus) AS cpu_cores,
             if(cpu_rate > 0, least(greatest(round(100 - 100 * idle_rate / greatest(cpu_rate, 0.01), 2), 0), 100), 0)
                 AS cpu_usage_percent,
@@ -284,8 +242,7 @@ NODES = f"""{rates(f'metric IN ({NODE_COUNTERS})')},
             {mean('loads_1')} AS load_1, {mean('loads_5')} AS load_5, {mean('loads_15')} AS load_15,
             {innermost('received')} AS network_receive_bytes_per_sec,
             {innermost('sent')} AS network_transmit_bytes_per_sec
-        FROM nodes),
-    {changes('derived_nodes', NODE, 'node_name')}"""
+        FROM nodes)"""
 
 POD_COUNTERS = "'container_cpu_usage_seconds_total'"
 POD_METRICS = (f"{POD_COUNTERS}, 'container_memory_working_set_bytes', 'kube_pod_container_resource_requests',"
@@ -299,6 +256,7 @@ PODS = f"""{rates(f'metric IN ({POD_COUNTERS})')},
     {samples(f'metric IN ({POD_METRICS})', POD_LABELS)},
     containers AS (
         SELECT minute, cluster_id, namespace, pod_name, container_name, max(cluster_name) AS cluster_name,
+            max(touched OR touched_earlier) AS touched_itself,
             maxIf(value, metric = 'kube_pod_container_resource_requests' AND resource = 'cpu') AS cpu_requests,
             maxIf(value, metric = 'kube_pod_container_resource_limits' AND resource = 'cpu') AS cpu_limits,
             {total("groupArrayIf(rate, metric = 'container_cpu_usage_seconds_total')")} AS cpu_usage,
@@ -313,18 +271,19 @@ PODS = f"""{rates(f'metric IN ({POD_COUNTERS})')},
         WHERE pod_name != ''
         GROUP BY minute, cluster_id, namespace, pod_name, container_name),
     pods AS (
-        SELECT *, groupArrayArray(phases) OVER (PARTITION BY minute, cluster_id, namespace, pod_name) AS pod_phases
-        FROM containers),
-    derived AS (
-        SELECT minute, toDateTime64(minute, 3) AS ts, cluster_id, cluster_name, namespace, pod_name, container_name,
+        SELECT *, groupArrayArray(phases) OVER pod AS pod_phases,
+            touched_itself OR max(touched_itself AND container_name = '') OVER pod AS touched
+        FROM containers
+        WINDOW pod AS (PARTITION BY minute, cluster_id, namespace, pod_name)),
+    rows AS (
+        SELECT toDateTime64(minute, 3) AS ts, touched, cluster_id, cluster_name, namespace, pod_name, container_name,
             cpu_requests, cpu_limits, cpu_usage, memory_requests_bytes, memory_limits_bytes,
             {mean('memory_samples')} AS memory_usage_bytes,
             toInt32(least(greatest(restarted, 0), 2147483647)) AS restarts,
             multiIf(has(pod_phases, 'Running'), 'Running', has(pod_phases, 'Pending'), 'Pending',
                     has(pod_phases, 'Failed'), 'Failed', has(pod_phases, 'Succeeded'), 'Succeeded', 'Unknown') AS status
         FROM pods
-        WHERE container_name != ''),
-    {changes('derived_pods', POD, 'namespace, pod_name, container_name')}"""
+        WHERE container_name != '')"""
 
 GPU_LABELS = f"""
             coalesce(nullIf(labels['node'], ''), nullIf(labels['hostname'], ''), nullIf(labels['Hostname'], ''), {HOST})
@@ -336,7 +295,7 @@ GPU_METRICS = ("'DCGM_FI_DEV_GPU_UTIL', 'DCGM_FI_DEV_FB_USED', 'DCGM_FI_DEV_FB_F
                " 'DCGM_FI_DEV_POWER_USAGE'")
 GPUS = f"""{samples(f'metric IN ({GPU_METRICS})', GPU_LABELS)},
     gpus AS (
-        SELECT minute, cluster_id, node_name, gpu_index, max(cluster_name) AS cluster_name,
+        SELECT minute, cluster_id, node_name, gpu_index, max(cluster_name) AS cluster_name, max(touched) AS touched,
             max(model) AS gpu_model,
             groupArrayIf(value, metric = 'DCGM_FI_DEV_GPU_UTIL') AS utilizations,
             groupArrayIf(value, metric = 'DCGM_FI_DEV_GPU_TEMP') AS temperatures,
@@ -346,42 +305,32 @@ GPUS = f"""{samples(f'metric IN ({GPU_METRICS})', GPU_LABELS)},
         FROM samples
         WHERE node_name != ''
         GROUP BY minute, cluster_id, node_name, gpu_index),
-    derived AS (
-        SELECT minute, toDateTime64(minute, 3) AS ts, cluster_id, cluster_name, node_name, gpu_index, gpu_model,
+    rows AS (
+        SELECT toDateTime64(minute, 3) AS ts, cluster_id, cluster_name, node_name, gpu_index, gpu_model, touched,
             {mean('utilizations')} AS utilization_percent,
             arraySum(mapValues(used)) * 1048576 AS memory_used_bytes,
             if(empty(used) OR empty(free), 0, memory_used_bytes + arraySum(mapValues(free)) * 1048576)
                 AS memory_total_bytes,
             {mean('temperatures')} AS temperature_celsius,
             {mean('powers')} AS power_watts
-        FROM gpus),
-    {changes('derived_gpus', GPU, 'node_name, gpu_index')}"""
+        FROM gpus)"""
 
-POINTS = f"""{samples('1', 'cluster_platform, labels, arrived')},
+POINTS = f"""{samples('1', 'cluster_platform, labels')},
     rows AS (
-        SELECT minute, toUInt64(0) AS content, ts, cluster_id, cluster_name, cluster_platform, toString(metric) AS metric_name,
-            value, labels
-        FROM samples
-        WHERE (arrived, minute, cluster_id) IN (SELECT arrived, minute, cluster_id FROM arrivals))"""
+        SELECT ts, cluster_id, cluster_name, cluster_platform, toString(metric) AS metric_name, value, labels, touched
+        FROM samples)"""
 
 DEFINITIONS = "".join((
     STORE,
-    outbox("derived_nodes", NODE),
-    outbox("derived_pods", POD),
-    outbox("derived_gpus", GPU),
-    outbox("derived_points", POINT),
-    delivery("mv_populate_node_metrics", "NodeMetrics", "derived_nodes", NODE),
-    delivery("mv_populate_pod_metrics", "PodMetrics", "derived_pods", POD),
-    delivery("mv_populate_gpu_metrics", "GPUMetrics", "derived_gpus", GPU),
-    delivery("mv_populate_cluster_metrics", "ClusterMetrics", "derived_points", POINT),
-    derivation("derive_nodes", "derived_nodes", NODE, REACH, NODES),
-    derivation("derive_pods", "derived_pods", POD, REACH, PODS),
-    derivation("derive_gpus", "derived_gpus", GPU, 0, GPUS),
-    derivation("derive_points", "derived_points", POINT, 0, POINTS),
+    notes("nodes"), notes("pods"), notes("gpus"), notes("points"),
+    populate("mv_populate_node_metrics", "NodeMetrics", "nodes", REACH, NODES, NODE),
+    populate("mv_populate_pod_metrics", "PodMetrics", "pods", REACH, PODS, POD),
+    populate("mv_populate_gpu_metrics", "GPUMetrics", "gpus", 0, GPUS, GPU),
+    populate("mv_populate_cluster_metrics", "ClusterMetrics", "points", 0, POINTS, POINT),
     f"\nCREATE MATERIALIZED VIEW metrics.feed_samples TO metrics.metric_samples AS {SAMPLES};\n",
 ))
 
-VIEWS = ("derive_nodes", "derive_pods", "derive_gpus", "derive_points")
+VIEWS = ("note_nodes", "note_pods", "note_gpus", "note_points")
 ANYONE = re.compile(r"GRANT (.+, )?(ALL|ACCESS MANAGEMENT|ALLOW SQL SECURITY NONE)(,.+)? ON \*\.\*")
 BATCH = PORTION // 2  # samples in one INSERT of the backfill: few enough to become one part, which is there or is not
 PATIENCE = 600  # seconds in which a view must take in a batch, or have failed
@@ -495,4 +444,4 @@ def _behind(run: Any, view: str, now: int) -> int:
             SELECT arrived, minute, cluster_id, count() AS samples FROM metrics.metric_samples
             WHERE arrived <= toDateTime({now}) GROUP BY arrived, minute, cluster_id
             HAVING (arrived, minute, cluster_id, samples) NOT IN (
-                SELECT arrived, minute, cluster_id, samples FROM metrics.{view.replace('derive', 'derived')}))""")[0][0])
+                SELECT arrived, minute, cluster_id, samples FROM metrics.{view.replace('note', 'noted')}))""")[0][0])

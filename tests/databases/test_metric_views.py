@@ -30,7 +30,7 @@ STEPS = Path(__file__).parents[2] / "sql"
 # The columns that tell a row of each table from the others.
 KEYS = {"NodeMetrics": (0, 1, 3), "PodMetrics": (0, 1, 3, 4, 5), "GPUMetrics": (0, 1, 3, 4),
         "ClusterMetrics": (0, 1, 4, 6)}
-VIEWS = ("derive_nodes", "derive_pods", "derive_gpus", "derive_points")
+VIEWS = ("note_nodes", "note_pods", "note_gpus", "note_points")
 RECENT = int(time.time() * 1000) // MINUTE * MINUTE - 90 * MINUTE
 
 _SOURCE = """CREATE TABLE metrics.otel_metrics_gauge (
@@ -96,7 +96,7 @@ def pending(server: ClickHouseServer, view: str) -> Rows:
     """The arrivals that a view has not yet taken in."""
     return server.query(
         "SELECT arrived, minute, cluster_id, count() AS samples FROM metrics.metric_samples GROUP BY ALL"
-        f" EXCEPT SELECT arrived, minute, cluster_id, samples FROM metrics.{view.replace('derive', 'derived')}")
+        f" EXCEPT SELECT arrived, minute, cluster_id, samples FROM metrics.{view.replace('note', 'noted')}")
 
 
 def rows(server: ClickHouseServer, table: str, cluster: str, final: str = "FINAL") -> Rows:
@@ -516,8 +516,9 @@ def run(server: ClickHouseServer, backfill_days: float = 7) -> Any:
 
 
 BROKEN = {
-    "throws": "SELECT now64(3) AS ts, throwIf(1, 'broken on purpose')::String AS cluster_id FROM metrics.metric_samples",
-    "slow": "SELECT now64(3) AS ts, toString(sleepEachRow(3)) AS cluster_id FROM numbers(100)",
+    "throws": "SELECT now64(3) AS ts, throwIf(1, 'broken on purpose')::String AS cluster_id FROM metrics.noted_nodes",
+    "slow": "SELECT now64(3) AS ts, toString(cityHash64(number)) AS cluster_id FROM metrics.noted_nodes"
+            " CROSS JOIN numbers(100000000000) AS many WHERE cluster_id = ''",
 }
 
 
@@ -525,11 +526,8 @@ BROKEN = {
 def test_a_broken_view_stops_neither_the_collector_nor_the_other_views(fresh_clickhouse: ClickHouseServer, broken: str) -> None:
     """Inserts go on at their speed, verification names the view, and once repaired it derives what had to wait."""
     server, functions = create(fresh_clickhouse), step()
-    query = server.query("SELECT as_select FROM system.tables WHERE name = 'derive_nodes'")[0][0]
-    server.query("SYSTEM STOP VIEW metrics.derive_nodes")
-    until(lambda: server.query("SELECT status FROM system.view_refreshes WHERE view = 'derive_nodes'") == [("Disabled",)], 30)
-    server.query(f"ALTER TABLE metrics.derive_nodes MODIFY QUERY {BROKEN[broken]}")
-    server.query("SYSTEM START VIEW metrics.derive_nodes")
+    query = server.query("SELECT as_select FROM system.tables WHERE name = 'mv_populate_node_metrics'")[0][0]
+    server.query(f"ALTER TABLE metrics.mv_populate_node_metrics MODIFY QUERY {BROKEN[broken]}")
     points = scrape(RECENT)
     began = time.monotonic()
     server.query(insert(points))
@@ -537,15 +535,15 @@ def test_a_broken_view_stops_neither_the_collector_nor_the_other_views(fresh_cli
     until(lambda: len(rows(server, "PodMetrics", "c1")) == 4 and len(rows(server, "GPUMetrics", "c1")) == 1, 30)
     assert rows(server, "NodeMetrics", "c1") == []
     if broken == "throws":
-        assert "derive_nodes fails" in (found := functions["verify"](run(server))[0]) and "broken on purpose" in found
-    server.query("SYSTEM CANCEL VIEW metrics.derive_nodes")
-    server.query(f"ALTER TABLE metrics.derive_nodes MODIFY QUERY {query}")
+        assert "note_nodes fails" in (found := functions["verify"](run(server))[0]) and "broken on purpose" in found
+    server.query(f"ALTER TABLE metrics.mv_populate_node_metrics MODIFY QUERY {query}")
+    server.query("SYSTEM CANCEL VIEW metrics.note_nodes")
     until(complete(server, points, "c1"), 30)
     assert functions["verify"](run(server)) == []
 
 
 def test_rows_wait_for_a_table_that_is_gone_or_cannot_take_them(fresh_clickhouse: ClickHouseServer) -> None:
-    """A dropped table, and a delivery that fails when the outbox has its rows already: all come afterwards.
+    """A dropped table, and a view that fails when the arrivals are noted already: all come afterwards.
 
     Also when the server restarts in the meantime and forgets that the view failed.
     """
@@ -554,11 +552,11 @@ def test_rows_wait_for_a_table_that_is_gone_or_cannot_take_them(fresh_clickhouse
     delivery = server.query("SELECT as_select FROM system.tables WHERE name = 'mv_populate_pod_metrics'")[0][0]
     server.query("DROP TABLE metrics.NodeMetrics SYNC")
     server.query("ALTER TABLE metrics.mv_populate_pod_metrics MODIFY QUERY "
-                 + delivery.replace("status FROM", "toString(throwIf(status != '')) AS status FROM"))
+                 + delivery.replace("restarts, status FROM", "restarts, toString(throwIf(status != '')) AS status FROM"))
     points = scrape(RECENT) + scrape(RECENT + MINUTE)
     server.query(insert(points))
     until(lambda: len(functions["verify"](run(server))) == 2, 30)
-    assert server.query("SELECT count() FROM metrics.derived_pods WHERE samples = 0")[0][0] > 0
+    assert server.query("SELECT count() FROM metrics.noted_pods")[0][0] > 0
     server.stop()
     server.start()
     until(lambda: len(functions["verify"](run(server))) == 2, 30)
@@ -603,9 +601,9 @@ def test_a_stopped_view_is_reported(fresh_clickhouse: ClickHouseServer) -> None:
     """SYSTEM STOP VIEW leaves no exception, and no rows."""
     server, functions = create(fresh_clickhouse), step()
     until(lambda: functions["verify"](run(server)) == [], 30)
-    server.query("SYSTEM STOP VIEW metrics.derive_gpus")
+    server.query("SYSTEM STOP VIEW metrics.note_gpus")
     until(lambda: functions["verify"](run(server)) == [
-        "metrics.derive_gpus is stopped, its rows wait: SYSTEM START VIEW metrics.derive_gpus"], 30)
+        "metrics.note_gpus is stopped, its rows wait: SYSTEM START VIEW metrics.note_gpus"], 30)
 
 
 def test_a_backlog_is_worked_off_in_portions(fresh_clickhouse: ClickHouseServer) -> None:
@@ -619,7 +617,7 @@ def test_a_backlog_is_worked_off_in_portions(fresh_clickhouse: ClickHouseServer)
     server.query(insert(points))
     settle(server)
     verify(server, points, "c1")
-    assert server.query("SELECT uniqExact(written) FROM metrics.derived_nodes")[0][0] > 3
+    assert server.query("SELECT uniqExact(success) FROM metrics.noted_nodes")[0][0] > 3
 
 
 @pytest.mark.parametrize("table", KEYS)
@@ -636,7 +634,7 @@ def test_the_views_do_not_tie_the_columns_of_the_tables(metrics_schema: ClickHou
     metrics_schema.query(insert(moved(scrape(RECENT + MINUTE), name)))
     settle(metrics_schema)
     columns = [name for name in step()[{"NodeMetrics": "NODE", "PodMetrics": "POD", "GPUMetrics": "GPU",
-                                        "ClusterMetrics": "POINT"}[table]] if name != column]
+                                        "ClusterMetrics": "POINT"}[table]].replace("\n", "").split(", ") if name.strip() != column]
     metrics_schema.query(f"ALTER TABLE metrics.{table} MODIFY COLUMN {column} {type_} AFTER {columns[-1]}")
     assert metrics_schema.query(f"SELECT count() > 0 FROM metrics.{table} WHERE cluster_id = '{name}'"
                                 f" AND ts >= '{moment(RECENT + MINUTE)}'") == [(1,)]
@@ -701,9 +699,9 @@ def test_what_the_source_held_before_is_derived_by_the_step(fresh_clickhouse: Cl
     functions["apply"](run(server))
     assert found == {table: rows(server, table, "c1", final="") for table in KEYS}
 
-    query = server.query("SELECT as_select FROM system.tables WHERE name = 'derive_nodes'")[0][0]
+    query = server.query("SELECT as_select FROM system.tables WHERE name = 'mv_populate_node_metrics'")[0][0]
     time.sleep(1.1)
-    server.query("ALTER TABLE metrics.derive_nodes MODIFY QUERY " + query.replace("AS load_5,", "+ 1 AS load_5,"))
+    server.query("ALTER TABLE metrics.mv_populate_node_metrics MODIFY QUERY " + query.replace("AS load_5,", "+ 1 AS load_5,"))
     functions["apply"](run(server, backfill_days=4))
     changed = server.query(f"SELECT DISTINCT ts > '{moment(RECENT - 5 * 86_400_000)}', load_5 FROM metrics.NodeMetrics FINAL")
     assert sorted(changed) == [(0, 0.8), (1, 1.8)]
