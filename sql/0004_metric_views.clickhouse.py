@@ -1,6 +1,6 @@
 """The views that turn what the collector inserts into rows of NodeMetrics, PodMetrics, GPUMetrics and ClusterMetrics.
 
-    otel_metrics_gauge -feed_samples-> metric_samples -derive_*-> derived_* -mv_populate_*-> the four tables
+    otel_metrics_gauge -feed_samples-> metric_samples -note_*-> noted_* -mv_populate_*-> the four tables
 
 Why it takes three views where the seed has one: a view that runs with an INSERT sees the inserted block alone, but a
 scrape arrives in many blocks, late ones and copies among them. Each block would write a row of its own, and the last
@@ -10,14 +10,14 @@ one would win. So whole rows are derived anew from all samples of a minute, as s
   can make one slow or fail. metric_samples is sorted by minute, whatever form the source has, so a minute costs the same
   to read however much is stored. It keeps samples for three days: what comes later than that after the rest of its
   minute is derived alone.
-* `derive_*` run every three seconds, outside of any INSERT. They go by arrival, not by the samples' times: the
-  projection counts what arrived in each second for which minute, and what a view has not yet noted with the same count
-  is pending. No clock has to be trusted, and a sample that becomes visible late is not missed. Rows and notes go to the
-  outbox derived_* in one INSERT, and only rows that differ from those delivered before: most readers omit FINAL.
-* `mv_populate_*` deliver from the outboxes. Nothing reads the four tables: the server lets nobody drop or change a
-  column that a view reads, and a look into them would cost more as they grow. When a delivery fails, the refresh has
-  failed: each note and row holds the last success of its view when it was written, and counts only once there was a
-  later one. Until then, and after a restart of the server in between, the same is derived and delivered again.
+* `note_*` run every three seconds, outside of any INSERT. They go by arrival, not by the samples' times: the
+  projection counts what arrived in each second for which minute, and what is not yet noted with the same count is
+  pending. No clock has to be trusted, and a sample that becomes visible late is not missed.
+* `mv_populate_*` run with the INSERT of the notes, and derive the rows that the noted samples bear on, others not: most
+  readers omit FINAL. Nothing reads the four tables: the server lets nobody drop or change a column that a view reads,
+  and a look into them would cost more as they grow. When one fails, the refresh has failed: each note holds the last
+  success when it was written, and counts only once there was a later one. Until then, and after a restart of the server
+  in between, the same is derived again.
 
 What the figures are:
 
@@ -51,7 +51,7 @@ PORTION = 1_000_000  # samples: what one refresh takes on at most, so that a bac
 SAMPLES = """
 SELECT nowInBlock() AS arrived, toStartOfMinute(TimeUnix) AS minute, ResourceAttributes['cluster_id'] AS cluster_id,
     ResourceAttributes['cluster_name'] AS cluster_name, ResourceAttributes['cluster_platform'] AS cluster_platform,
-    MetricName AS metric, CAST(mapSort(Attributes), 'Map(String, String)') AS labels, cityHash64(labels) AS series,
+    toDateTime(0) AS backfill, MetricName AS metric, CAST(mapSort(Attributes), 'Map(String, String)') AS labels, cityHash64(labels) AS series,
     toDateTime64(TimeUnix, 3) AS ts, Value AS value
 FROM metrics.otel_metrics_gauge
 WHERE ResourceAttributes['cluster_id'] != '' AND abs(Value) < 1e100
@@ -150,7 +150,7 @@ def samples(metrics: str, columns: str) -> str:
             (arrived, minute, cluster_id) IN noted AS touched
         FROM metrics.metric_samples
         WHERE {metrics} AND (minute, cluster_id) IN changed
-        ORDER BY minute, cluster_id, metric, series, ts, arrived, value
+        ORDER BY minute, cluster_id, metric, series, ts, backfill DESC, arrived, value
         LIMIT 1 BY minute, cluster_id, metric, series, ts)"""
 
 
@@ -161,7 +161,7 @@ def rates(counters: str) -> str:
         FROM metrics.metric_samples
         WHERE {counters} AND (minute, cluster_id) IN (
             SELECT minute - toIntervalMinute(n), cluster_id FROM changed ARRAY JOIN range({REACH + 1}) AS n)
-        ORDER BY minute, cluster_id, metric, series, ts, arrived, value
+        ORDER BY minute, cluster_id, metric, series, ts, backfill DESC, arrived, value
         LIMIT 1 BY minute, cluster_id, metric, series, ts),
     steps AS (
         SELECT minute, cluster_id, metric, series, ts,
@@ -186,6 +186,7 @@ CREATE TABLE metrics.metric_samples (
     cluster_id String,
     cluster_name String,
     cluster_platform String,
+    backfill DateTime CODEC(Delta(4), ZSTD(1)),
     metric LowCardinality(String),
     labels Map(String, String) CODEC(ZSTD(1)),
     series UInt64,
@@ -330,7 +331,8 @@ DEFINITIONS = "".join((
     f"\nCREATE MATERIALIZED VIEW metrics.feed_samples TO metrics.metric_samples AS {SAMPLES};\n",
 ))
 
-VIEWS = ("note_nodes", "note_pods", "note_gpus", "note_points")
+VIEWS = ("note_nodes", "note_pods", "note_gpus", "note_points")  # those that refresh by themselves
+DERIVING = re.findall(r"CREATE MATERIALIZED VIEW metrics\.((?:note|mv_populate)_\w+)", DEFINITIONS)
 ANYONE = re.compile(r"GRANT (.+, )?(ALL|ACCESS MANAGEMENT|ALLOW SQL SECURITY NONE)(,.+)? ON \*\.\*")
 BATCH = PORTION // 2  # samples in one INSERT of the backfill: few enough to become one part, which is there or is not
 PATIENCE = 600  # seconds in which a view must take in a batch, or have failed
@@ -348,7 +350,6 @@ def apply(run: Any) -> None:
         run.clickhouse.execute(statement)
     batches = list(_backfill(run))
     done, total = 0, sum(samples for samples, _ in batches)
-    time.sleep(bool(batches))  # arrivals are counted in seconds, and these must come later than the views' change
     for samples, statement in batches:
         run.clickhouse.execute(statement)
         done += samples
@@ -404,10 +405,11 @@ def _backfill(run: Any) -> Iterator[tuple[int, str]]:
                                      " WHERE database = 'metrics'"))
     if "otel_metrics_gauge" not in made:
         return  # a plan on an empty server
+    changed = max(made.get(view, 0) for view in DERIVING)
     came = "SELECT toDateTime(0) AS minute, 0 AS came"
     if "metric_samples" in made:
         came = ("SELECT minute, count() AS came FROM metrics.metric_samples"
-                f" WHERE arrived > toDateTime({max(made.get(view, 0) for view in VIEWS)}) GROUP BY minute")
+                f" WHERE arrived > toDateTime({changed}) OR backfill = toDateTime({changed}) GROUP BY minute")
     earliest = f"now() - {round(run.settings.backfill_days * 86400)}"
     rows = run.clickhouse.query(f"""
         SELECT toUnixTimestamp(minute), points FROM (
@@ -417,7 +419,7 @@ def _backfill(run: Any) -> Iterator[tuple[int, str]]:
     first, last, batch = 0, 0, 0
     for minute, points in [*rows, (0, 0)]:
         if batch and (minute != first - 60 or batch + points > BATCH):
-            yield batch, (f"INSERT INTO metrics.metric_samples SELECT * FROM ({SAMPLES}"
+            yield batch, (f"INSERT INTO metrics.metric_samples SELECT * REPLACE toDateTime({changed}) AS backfill FROM ({SAMPLES}"
                           f"\n    AND TimeUnix >= toDateTime({first}) AND TimeUnix < toDateTime({last + 60}))")
             batch = 0
         first, last, batch = minute, last if batch else minute, batch + points

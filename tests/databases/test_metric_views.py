@@ -535,7 +535,7 @@ def test_a_broken_view_stops_neither_the_collector_nor_the_other_views(fresh_cli
     until(lambda: len(rows(server, "PodMetrics", "c1")) == 4 and len(rows(server, "GPUMetrics", "c1")) == 1, 30)
     assert rows(server, "NodeMetrics", "c1") == []
     if broken == "throws":
-        assert "note_nodes fails" in (found := functions["verify"](run(server))[0]) and "broken on purpose" in found
+        until(lambda: any(re.search("note_nodes fails.*broken on purpose", fault) for fault in functions["verify"](run(server))), 30)
     server.query(f"ALTER TABLE metrics.mv_populate_node_metrics MODIFY QUERY {query}")
     server.query("SYSTEM CANCEL VIEW metrics.note_nodes")
     until(complete(server, points, "c1"), 30)
@@ -591,7 +591,9 @@ def test_a_restart_repeats_at_most_the_last_refresh(fresh_clickhouse: ClickHouse
             f"SELECT count() FROM metrics.{table} WHERE ts = '{moment(RECENT + minute * MINUTE)}'")[0][0] for table in KEYS), 30)
     server.stop()
     server.start()
-    until(lambda: server.query("SELECT count() FROM system.view_refreshes WHERE last_success_time < now() - 4") == [(4,)], 60)
+    time.sleep(1)
+    until(lambda: server.query("SELECT count() FROM system.view_refreshes WHERE last_success_time > now() - uptime()") == [(4,)], 60)
+    settle(server)
     for table in KEYS:
         found = [row for row in rows(server, table, "c1", final="") if row[0] < moment(RECENT + 20 * MINUTE)]
         assert len(found) == len(set(found)) > 0, table
@@ -667,6 +669,7 @@ def test_the_views_outlive_the_user_who_made_them(free: bool) -> None:
         text = (server.base / "users.xml").read_text(encoding="utf-8")
         (server.base / "users.xml").write_text(re.sub("<first>.*</first>", "", text, flags=re.DOTALL), encoding="utf-8")
         server.start()
+        time.sleep(1)  # what arrived in the very second of the views' change is derived once more
         points = scrape(RECENT)
         server.query(insert(points), user="collector", password="secret-3")
         if not free:
@@ -705,8 +708,8 @@ def test_what_the_source_held_before_is_derived_by_the_step(fresh_clickhouse: Cl
     functions["apply"](run(server, backfill_days=4))
     changed = server.query(f"SELECT DISTINCT ts > '{moment(RECENT - 5 * 86_400_000)}', load_5 FROM metrics.NodeMetrics FINAL")
     assert sorted(changed) == [(0, 0.8), (1, 1.8)]
-    assert {table: rows(server, table, "c1", final="") for table in KEYS if table != "NodeMetrics"} == {
-        table: rows for table, rows in found.items() if table != "NodeMetrics"}
+    for table in set(KEYS) - {"NodeMetrics"}:
+        assert rows(server, table, "c1") == found[table]
 
 
 def test_the_cost_of_a_scrape_does_not_grow_with_what_is_stored(fresh_clickhouse: ClickHouseServer) -> None:
