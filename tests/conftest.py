@@ -1,6 +1,7 @@
 """Servers for tests: started when first needed, shared by the session, handed out empty; none is skipped."""
 
 import contextlib
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -101,6 +102,13 @@ def fresh_mysql(mysql_server: MySQLServer) -> Iterator[Database]:
 def servers(fresh_clickhouse: ClickHouseServer, fresh_mysql: Database) -> Servers:
     """Both databases, empty, and the settings for the job."""
     return Servers(fresh_clickhouse, fresh_mysql)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `full` runs when MIGRATE_TEST_FULL is set."""
+    if not os.environ.get("MIGRATE_TEST_FULL"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 
 @pytest.fixture(autouse=True)

@@ -31,10 +31,9 @@ DIFFERENT_ON_CLICKHOUSE = {
         " ADD INDEX idx_cluster_node_time (cluster_id, node_name, ts) TYPE minmax GRANULARITY 4",
     "index metrics.PodMetrics.idx_cluster_ns_pod_time": "ALTER TABLE metrics.PodMetrics DROP INDEX idx_cluster_ns_pod_time,"
         " ADD INDEX idx_cluster_ns_pod_time (cluster_id, namespace, pod_name, ts) TYPE bloom_filter GRANULARITY 1",
-    "view metrics.mv_populate_gpu_metrics": "ALTER TABLE metrics.mv_populate_gpu_metrics MODIFY QUERY SELECT ts, cluster_id,"
-        " cluster_name, node_name, gpu_index, gpu_model, utilization_percent * 2 AS utilization_percent, memory_used_bytes,"
-        " memory_total_bytes, temperature_celsius, power_watts FROM metrics.derived_gpus",
-    "view metrics.derive_pods": "ALTER TABLE metrics.derive_pods MODIFY REFRESH EVERY 1 HOUR APPEND",
+    "view metrics.mv_populate_gpu_metrics": "ALTER TABLE metrics.mv_populate_gpu_metrics MODIFY QUERY"
+        " SELECT toDateTime64(minute, 3) AS ts, cluster_id FROM metrics.noted_gpus",
+    "view metrics.note_pods": "ALTER TABLE metrics.note_pods MODIFY REFRESH EVERY 1 HOUR APPEND",
 }  # fmt: skip
 DIFFERENT_ON_MYSQL = {
     "column instance_metrics.cpu_utilization": "ALTER TABLE instance_metrics MODIFY cpu_utilization decimal(6,2) NULL",
@@ -113,7 +112,7 @@ MISSING_ON_CLICKHOUSE = {
     "index metrics.GPUMetrics.idx_cluster_gpu_time": "ALTER TABLE metrics.GPUMetrics DROP INDEX idx_cluster_gpu_time",
     "projection metrics.metric_samples.arrivals": "ALTER TABLE metrics.metric_samples DROP PROJECTION arrivals",
     "view metrics.mv_populate_cluster_metrics": "DROP VIEW metrics.mv_populate_cluster_metrics SYNC",
-    "view metrics.derive_nodes": "DROP VIEW metrics.derive_nodes SYNC",
+    "view metrics.note_nodes": "DROP VIEW metrics.note_nodes SYNC",
 }  # fmt: skip
 MISSING_ON_MYSQL = {
     "column instance_metrics.error_rate": "ALTER TABLE instance_metrics DROP COLUMN error_rate",

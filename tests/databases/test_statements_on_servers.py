@@ -257,6 +257,8 @@ def test_the_client_sends_the_same_statements_of_random_texts(client: Client, nu
     fragments = [fragment for fragment in FRAGMENTS if fragment not in ("'", '"', "`", "\\", "\\'", "/*", "/*+", "😀")]
     for _ in range(number):
         text = random_text(source, fragments)
+        if re.search(r"/\*M?!\d*[^*]*;", text):
+            continue  # where a statement ends within /*! … */, the client is lost
         with contextlib.suppress(StatementError):
             assert as_sent(text) == bare_all(client.sent(text)), text
             compared += 1
@@ -267,7 +269,7 @@ def test_the_client_sends_the_same_statements_of_random_texts(client: Client, nu
 @pytest.mark.parametrize("number", [FEW // 8, pytest.param(MANY // 4, marks=pytest.mark.full)])
 def test_the_client_sends_the_same_statements_whatever_stands_between(client: Client, number: int) -> None:
     """Statements of all cases, shuffled into files, with comments between their words, under one delimiter after another."""
-    source = random.Random(number)
+    source, compared = random.Random(number), 0
     texts = [statement.text for case in cases("mysql") for statement in case.statements if "sql_mode" not in case.text]
     known = [text for text in texts if not text.upper().startswith("USE")]  # whose name the client takes with its line end
     for _ in range(number):
@@ -277,7 +279,11 @@ def test_the_client_sends_the_same_statements_whatever_stands_between(client: Cl
             text += f"\n{source.choice(['DELIMITER', 'delimiter'])} {end}\n"
             text += "".join(dressed(source, source.choice(known), "mysql") + f"\n{end}" for _ in range(3))
 
-        assert as_sent(text) == bare_all(client.sent(text)), text
+        with contextlib.suppress(StatementError):  # a comment within /*! … */ may end it
+            assert as_sent(text) == bare_all(client.sent(text)), text
+            compared += 1
+
+    assert compared > 0.95 * number
 
 
 def test_quotes_are_taken_off_as_the_servers_do(clickhouse: ClickHouseServer, mysql_server: MySQLServer) -> None:

@@ -129,7 +129,7 @@ def test_every_way_of_not_being_up_yet_is_waited_for(both: Steps) -> None:
             (hanging, "no answer|timed out", "no-such-host.invalid:3306", "no-such-host.invalid does not resolve"),
             ("no-such-host.invalid:8123", "no-such-host.invalid does not resolve", refused, "refused"),
             (down, "503", busy, "Too many connections"),
-            (closing, "closed|reset|disconnected|EOF", closing, "lost|reset|closed|EOF"),
+            (closing, "closed|reset|disconnected|EOF", closing, "(?i)lost|reset|closed|EOF"),
         ]  # fmt: skip
         jobs = [start(both, CLICKHOUSE_URL=f"http://me:k4narie-wait@{ch}/", MYSQL_URL=f"mysql://me:k4narie-wait@{my}/d") for ch, _, my, _ in ways]
         results = [job.wait(20) for job in jobs]
@@ -144,7 +144,7 @@ def test_every_way_of_not_being_up_yet_is_waited_for(both: Steps) -> None:
             assert left == sorted(left, reverse=True)
             if address not in (hanging,):
                 assert 3 <= len(tries) <= 15
-                assert all(re.search(reason, line["reason"]) for line in tries)
+                assert not [line["reason"] for line in tries if not re.search(reason, line["reason"])]
 
 
 @pytest.mark.parametrize("budget", [0.5, 7.0])
@@ -188,10 +188,11 @@ def test_late_servers_are_noticed_within_a_second(both: Steps, engine: str) -> N
         assert job.wait().code == 0
 
 
-def test_open_port_is_not_up(both: Steps, clickhouse: ClickHouseServer, mysql_servers: Callable[[str], MySQLServer]) -> None:
+def test_open_port_is_not_up(both: Steps, fresh_clickhouse: ClickHouseServer, mysql_servers: Callable[[str], MySQLServer]) -> None:
     """A frozen server's port is open; only the answer to an authenticated query counts."""
     mysql = mysql_servers("mariadb")
-    clickhouse.start(), mysql.start()
+    clickhouse = fresh_clickhouse
+    mysql.start()
     mysql.create_database("frozen")
     try:
         clickhouse.pause(), mysql.pause()
