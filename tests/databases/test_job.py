@@ -170,8 +170,8 @@ def test_step_cannot_change_the_session_of_what_comes_after_it(servers: Servers,
     """Files written for a client end with a USE, modes and an open transaction: the ledger and the next step are safe."""
     sample.write(n0005_dump__mysql__sql="SET NAMES latin1; SET sql_mode = ''; SET time_zone = '+05:00'; SET autocommit = 0;"
                  " SET foreign_key_checks = 0; START TRANSACTION; INSERT INTO orders VALUES (1, 1); USE information_schema",
-                 n0006_next__mysql__sql="CREATE TABLE IF NOT EXISTS next AS SELECT @@sql_mode <> '' AS modes, @@time_zone AS zone,"
-                 " @@autocommit AS commits, @@foreign_key_checks AS checks, HEX('é') = 'C3A9' AS names")
+                 n0006_next__mysql__sql="CREATE TABLE IF NOT EXISTS next (modes int, zone text, commits int, checks int, name int);"
+                 " INSERT INTO next SELECT @@sql_mode <> '', @@time_zone, @@autocommit, @@foreign_key_checks, HEX('é') = 'C3A9'")
     assert (result := sample.run(servers)).code == 0, result.report["error"]
     assert list(ledger(servers)) == [1, 2, 3, 4, 5, 6]
     assert servers.mysql.query("SELECT id FROM orders") == [(1,)]
