@@ -1,6 +1,7 @@
 """Servers for tests: started when first needed, shared by the session, handed out empty; none is skipped."""
 
 import contextlib
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,6 +109,13 @@ def no_job_survives_its_test() -> Iterator[None]:
     """A test that fails half-way leaves no job behind to disturb the next."""
     yield
     job.kill_all()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, unless MIGRATE_TEST_FULL is set."""
+    long = [item for item in items if item.get_closest_marker("full") and not os.environ.get("MIGRATE_TEST_FULL")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
