@@ -103,3 +103,50 @@ def rows(server: ClickHouseServer, table: str, database: str = "metrics") -> lis
     """Its rows, as texts, without what older forms do not have."""
     names = ", ".join(["ts", *COLUMNS[table].split()])
     return sorted(map(repr, server.query(f"SELECT {names} FROM {database}.{table} WHERE cluster_name = 'name'")))
+
+
+# Views, in the manner of the older scripts: incremental, each from the inserted block alone.
+
+PLACE = "ResourceAttributes['cluster_id'] AS cluster_id, any(ResourceAttributes['cluster_name']) AS cluster_name"
+SOURCE = "FROM metrics.otel_metrics_gauge WHERE ResourceAttributes['cluster_id'] IS NOT NULL AND"
+HOST = "splitByChar(':', Attributes['instance'])[1] AS node_name"
+LOADS = "avgIf(Value, MetricName = 'node_load1') AS load_1, avgIf(Value, MetricName = 'node_load5') AS load_5"
+TRAFFIC = ", ".join(f"sumIf(Value, MetricName = 'container_network_{way}_bytes_total') AS network_{way}_bytes_per_sec"
+                    for way in ("receive", "transmit"))  # fmt: skip
+NODE_VIEWS = {
+    "V0": f"SELECT toStartOfMinute(TimeUnix) AS ts, {PLACE}, {HOST}, {LOADS} {SOURCE} Attributes['instance'] != ''"
+    " GROUP BY ts, cluster_id, node_name",
+    "V1": f"SELECT toStartOfMinute(TimeUnix) AS ts, {PLACE}, {HOST}, {LOADS}, {TRAFFIC} {SOURCE} Attributes['instance'] != ''"
+    " GROUP BY ts, cluster_id, node_name",
+    "V3": f"""WITH loads AS (SELECT toStartOfMinute(TimeUnix) AS ts, {PLACE}, {HOST}, {LOADS} {SOURCE}
+            Attributes['instance'] != '' GROUP BY ts, cluster_id, node_name),
+        traffic AS (SELECT toStartOfMinute(TimeUnix) AS ts, ResourceAttributes['cluster_id'] AS cluster_id, {HOST}, {TRAFFIC}
+            {SOURCE} Attributes['id'] != '' GROUP BY ts, cluster_id, node_name)
+        SELECT CAST(coalesce(loads.ts, traffic.ts), 'DateTime64(3)') AS ts,
+            coalesce(loads.cluster_id, traffic.cluster_id) AS cluster_id, cluster_name,
+            coalesce(loads.node_name, traffic.node_name) AS node_name, load_1, load_5,
+            network_receive_bytes_per_sec, network_transmit_bytes_per_sec
+        FROM loads FULL OUTER JOIN traffic USING (ts, cluster_id, node_name)""",
+}
+OTHER_VIEWS = {
+    "pod_metrics TO metrics.PodMetrics": f"SELECT toStartOfMinute(TimeUnix) AS ts, {PLACE}, Attributes['namespace'] AS"
+    " namespace, Attributes['pod'] AS pod_name, Attributes['container'] AS container_name, avgIf(Value, MetricName ="
+    f" 'container_cpu_usage_seconds_total') AS cpu_usage {SOURCE} Attributes['pod'] != '' GROUP BY ALL",
+    "gpu_metrics TO metrics.GPUMetrics": f"SELECT toStartOfMinute(TimeUnix) AS ts, {PLACE}, Attributes['node'] AS node_name,"
+    " toUInt8OrZero(Attributes['gpu']) AS gpu_index, avgIf(Value, MetricName = 'DCGM_FI_DEV_GPU_UTIL') AS"
+    f" utilization_percent {SOURCE} MetricName LIKE 'DCGM%' GROUP BY ALL",
+    "cluster_metrics TO metrics.ClusterMetrics": f"SELECT TimeUnix AS ts, {PLACE}, MetricName AS metric_name, avg(Value) AS"
+    f" value, Attributes AS labels {SOURCE} 1 GROUP BY ALL",
+}
+UNMANAGED = (
+    "CREATE VIEW metrics.v_node_metrics AS SELECT TimeUnix, Value FROM metrics.otel_metrics_gauge",
+    "CREATE MATERIALIZED VIEW metrics.mv_node_metrics_5m (ts DateTime, cluster_id String, points UInt64) ENGINE ="
+    " SummingMergeTree ORDER BY (cluster_id, ts) AS SELECT toStartOfFiveMinutes(TimeUnix) AS ts,"
+    " ResourceAttributes['cluster_id'] AS cluster_id, count() AS points FROM metrics.otel_metrics_gauge GROUP BY ALL",
+)
+
+
+def views(body: str) -> list[str]:
+    """The four views, that of the nodes with this body."""
+    queries = {"node_metrics TO metrics.NodeMetrics": NODE_VIEWS[body]} | OTHER_VIEWS
+    return [f"CREATE MATERIALIZED VIEW metrics.mv_populate_{name} AS {query}" for name, query in queries.items()]
