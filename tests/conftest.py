@@ -118,6 +118,13 @@ def no_job_survives_its_test() -> Iterator[None]:
     job.kill_all()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, unless MIGRATE_TEST_FULL is set."""
+    long = [item for item in items if item.get_closest_marker("full") and not os.environ.get("MIGRATE_TEST_FULL")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the session if any run of the job, in any test, showed a password."""
     if job.leaks():

@@ -20,7 +20,7 @@ from migrator.settings import Address, Settings
 
 Rows = list[tuple[Any, ...]]
 ATTEMPT_SECONDS = 5.0  # one try never takes longer, so that a hanging one cannot eat the budget
-KEPT = "^[A-Za-z0-9_.]+__before_[0-9]{4}$"  # an old table that a convergence kept, by the number of its step
+KEPT = "^[A-Za-z0-9_.]+__before_[0-9]{4}(_[0-9]+)?$"  # an old table that a convergence kept, by its step; _2 is a second one
 LONGEST_PAUSE = 0.5  # a server is noticed within a second of being up
 
 

@@ -18,6 +18,7 @@ from migrator.catalogs.clickhouse import read_catalog
 from migrator.converge import clickhouse_rebuild
 from migrator.converge.clickhouse import Comparison, changes, converge
 from migrator.errors import AccessDenied, MigrateError, StatementRefused, StepFailed, WouldLoseData, WrongServer
+from tests.databases.clickhouse_shapes import COLUMNS, INGREDIENTS, KEYS, SHAPES, create, fill, rows
 from tests.servers.clickhouse import ClickHouseError, ClickHouseServer, User
 
 SQL = Path(__file__).parents[2] / "sql"
@@ -95,90 +96,6 @@ def server(fresh: Catalog, fresh_clickhouse: ClickHouseServer) -> ClickHouseServ
     return fresh_clickhouse
 
 
-# Old shapes, as ingredients of a CREATE TABLE.
-
-STRINGS = {"cluster_id", "cluster_name", "node_name", "namespace", "pod_name", "container_name", "status", "gpu_model",
-           "cluster_platform", "metric_name"}  # fmt: skip
-COLUMNS = {
-    "NodeMetrics": "cluster_id cluster_name node_name cpu_cores cpu_usage_percent memory_total_bytes memory_used_bytes"
-    " memory_usage_percent disk_total_bytes disk_used_bytes disk_usage_percent load_1 load_5 load_15",
-    "PodMetrics": "cluster_id cluster_name namespace pod_name container_name cpu_requests cpu_limits cpu_usage"
-    " memory_requests_bytes memory_limits_bytes memory_usage_bytes restarts status",
-    "GPUMetrics": "cluster_id cluster_name node_name gpu_index gpu_model utilization_percent memory_used_bytes"
-    " memory_total_bytes temperature_celsius power_watts",
-    "ClusterMetrics": "cluster_id cluster_name cluster_platform metric_name value labels",
-}
-KEYS = {
-    "NodeMetrics": "cluster_id, node_name, ts",
-    "PodMetrics": "cluster_id, namespace, pod_name, ts",
-    "GPUMetrics": "cluster_id, node_name, gpu_index, ts",
-    "ClusterMetrics": "cluster_id, metric_name, ts",
-}
-BEYOND = {"PodMetrics": ", container_name", "ClusterMetrics": ", cityHash64(mapSort(labels))"}
-INDEXES = {
-    "NodeMetrics": "idx_cluster_node_time",
-    "PodMetrics": "idx_cluster_ns_pod_time",
-    "GPUMetrics": "idx_cluster_gpu_time",
-    "ClusterMetrics": "idx_cluster_metric_time",
-}
-NETWORK = ("network_receive_bytes_per_sec", "network_transmit_bytes_per_sec")
-
-
-def create(table: str, shape: Mapping[str, Any], database: str = "metrics") -> str:
-    """CREATE TABLE in an old form."""
-
-    def column(name: str) -> str:
-        if name in STRINGS:
-            return f"{name} {'LowCardinality(String)' if shape['low'] else 'String'}"
-        types = {"restarts": "UInt32" if shape["narrow"] else "Int32", "gpu_index": "UInt8",
-                 "labels": f"Map({'LowCardinality(String)' if shape['low'] else 'String'}, String)"}  # fmt: skip
-        narrow = shape["narrow"] and not name.endswith("_bytes")
-        return f"{name} {types.get(name) or ('Float32' if narrow else 'Float64')}{' CODEC(Gorilla)' * shape['codecs']}"
-
-    key = {"seed": KEYS[table], "extended": KEYS[table] + BEYOND.get(table, ""), "other": "ts, cluster_id"}[shape["key"]]
-    columns = [f"ts DateTime64(3){' CODEC(Delta, ZSTD)' * shape['codecs']}", *map(column, COLUMNS[table].split())]
-    columns = [c.replace(" CODEC(Gorilla)", "") if re.match("restarts|gpu_index|labels", c) else c for c in columns]
-    columns += [f"{name} Float64 DEFAULT 0" for name in NETWORK[: shape["network"]] if table == "NodeMetrics"]
-    name = {"new": INDEXES[table], "old": "idx_old"}.get(shape["index"])
-    columns += [f"INDEX {name} ({KEYS[table]}) TYPE minmax GRANULARITY 1"] if name else []
-    ttl = f" TTL toDateTime(ts) + INTERVAL {shape['ttl']} DAY" if shape["ttl"] else ""
-    return (f"CREATE TABLE {database}.{table} ({', '.join(columns)}) ENGINE = {shape['engine']}"
-            f" PARTITION BY toYYYYMM(ts) ORDER BY ({key}){ttl}")  # fmt: skip
-
-
-def shape(**more: Any) -> dict[str, Any]:
-    return {"engine": "ReplacingMergeTree", "low": False, "narrow": False, "codecs": True, "key": "seed", "network": 2,
-            "index": "new", "ttl": 30} | more  # fmt: skip
-
-
-SHAPES = {
-    "A": shape(engine="MergeTree", low=True, narrow=True, codecs=False, network=0, index="old", ttl=None),
-    "A with another key": shape(engine="MergeTree", low=True, narrow=True, codecs=False, network=0, index="old", key="other"),
-    "B": shape(engine="MergeTree", codecs=False, network=0, ttl=90),
-    "C": shape(engine="MergeTree", codecs=False, network=2, ttl=90),
-    "E": shape(),
-    "E for a year": shape(ttl=365),
-    "F": shape(network=1),
-    "without index": shape(index="none", network=0),
-    "types only": shape(low=True, narrow=True, key="extended"),
-}
-
-
-def fill(server: ClickHouseServer, table: str, count: int = 300, database: str = "metrics") -> None:
-    """Rows in three inserts and at least two months, each with a sorting key of its own, under any key."""
-    for batch in range(3):
-        server.query(f"""INSERT INTO {database}.{table} ({KEYS[table]}, cluster_name) SELECT
-            {', '.join({'ts': "toDateTime64(toDate(now()) - 26, 3) + toIntervalMinute(number * 60 + " + str(batch) + ")",
-                        'gpu_index': 'number % 4'}.get(name, f"concat('{name}-', toString(number % 3))")
-                       for name in KEYS[table].split(', '))}, 'name'
-            FROM numbers({count // 3}) SETTINGS async_insert = 0""")  # fmt: skip
-
-
-def rows(server: ClickHouseServer, table: str, database: str = "metrics") -> list[tuple[Any, ...]]:
-    names = ", ".join(["ts", *COLUMNS[table].split()])
-    return sorted(map(repr, server.query(f"SELECT {names} FROM {database}.{table}")))
-
-
 def definition(table: str) -> str:
     """The part of TABLES that is about one table."""
     statements = [text for text in TABLES.split(";") if re.search(rf"\.{table}\b|DATABASE", text)]
@@ -215,16 +132,9 @@ def test_a_table_in_an_old_shape_ends_as_a_new_one_with_every_row(
     assert_converged(server, fresh)
 
 
-MIXTURES = st.fixed_dictionaries({
-    "engine": st.sampled_from(["MergeTree", "ReplacingMergeTree", "ReplacingMergeTree()"]),
-    "low": st.booleans(), "narrow": st.booleans(), "codecs": st.booleans(),
-    "key": st.sampled_from(["seed", "extended", "other"]), "network": st.integers(0, 2),
-    "index": st.sampled_from(["new", "old", "none"]), "ttl": st.sampled_from([None, 30, 90, 365]),
-})  # fmt: skip
-
-
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(table=st.sampled_from(sorted(COLUMNS)), old=MIXTURES)
+@given(table=st.sampled_from(sorted(COLUMNS)),
+       old=st.fixed_dictionaries({name: st.sampled_from(values) for name, values in INGREDIENTS.items()}))
 def test_any_mixture_of_old_shapes_ends_as_a_new_one_with_every_row(
     server: ClickHouseServer, fresh: Catalog, table: str, old: dict[str, Any]
 ) -> None:

@@ -332,20 +332,21 @@ def test_cleanup_drops_old_tables_only_when_told(servers: Servers, sample: Steps
     servers.mysql.query("CREATE TABLE people__before_0002 (n INT); CREATE TABLE people__before_christmas (n INT);"
                         " CREATE TABLE people__before (n INT)")
     servers.clickhouse.query("CREATE TABLE shop.events__before_0001 (n Int) ENGINE = Memory")
+    servers.clickhouse.query("CREATE TABLE shop.events__before_0001_2 (n Int) ENGINE = Memory")
     servers.clickhouse.query("CREATE TABLE shop.events__before_x (n Int) ENGINE = Memory")
     before = everything(servers)
     listed = sample.run(servers, "cleanup")
     check_log(listed)
     assert listed.code == 0
     assert [line["would"] for line in listed.events("statement")] == [
-        "DROP TABLE shop.events__before_0001", "DROP TABLE people__before_0002"]
+        "DROP TABLE shop.events__before_0001", "DROP TABLE shop.events__before_0001_2", "DROP TABLE people__before_0002"]
     assert everything(servers) == before
 
     dropped = sample.run(servers, "cleanup", "--yes")
     check_log(dropped)
     assert dropped.code == 0
     assert [line["dropped"] for line in dropped.events("statement")] == [
-        "DROP TABLE shop.events__before_0001", "DROP TABLE people__before_0002"]
+        "DROP TABLE shop.events__before_0001", "DROP TABLE shop.events__before_0001_2", "DROP TABLE people__before_0002"]
     tables = {name for (name,) in servers.mysql.query("SHOW TABLES")}
     assert tables == {"people", "orders", "schema_migrations", "people__before_christmas", "people__before"}
     assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'shop' ORDER BY name") == [

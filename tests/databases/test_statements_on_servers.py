@@ -180,12 +180,8 @@ class Client:
     """
 
     def __init__(self, server: MySQLServer, work: Path) -> None:
-        with engines.made_once("mariadb-client/tree") as (tree, new):
-            if new:
-                engines.unpack(new, "bookworm", ["mariadb-client-core"], with_dependencies=True)
-        libraries = ":".join(sorted({str(path.parent) for path in tree.rglob("*.so.*")}))
         self._command = [
-            *(str(next(tree.rglob("ld-linux*.so.*"))), "--library-path", libraries, f"{tree}/usr/bin/mariadb"),
+            *engines.client("mariadb", "mariadb"),
             *("--no-defaults", "--batch", "--force", "-A", "--default-character-set=utf8mb4"),
             *("--user=nobody", f"--socket={server.socket}"),
         ]

@@ -16,6 +16,10 @@ PACKAGES = {  # engine: (Debian suite, package); MySQL is in no other suite
     "mariadb": ("bookworm", "mariadb-server-core"),
     "mariadb-11.8": ("trixie", "mariadb-server-core"),
 }
+CLIENTS = {  # engine: what has its client programs
+    "mysql": ("sid", ["mysql-client-core"]),
+    "mariadb": ("bookworm", ["mariadb-client-core", "mariadb-client"]),
+}
 NOT_NEEDED = re.compile(r"perl|^libdb5|^libgdbm|gconv|^gcc-|openssl-provider|^psmisc|^passwd|^debconf")
 KEPT = re.compile(r"/(mysqld|mariadbd|[^/]*\.so[^/]*|[^/]*\.sql)$|/share/[^/]+/(charsets|english)/")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -47,12 +51,10 @@ class Engine:
 
     def command(self, data: Path) -> list[str]:
         """The server's command line on the data directory `data`, without ports."""
-        # Not the link in /lib64, which is absolute: it leads to the host's own loader.
-        loader = next(path for path in self.tree.rglob("ld-linux*.so.*") if not path.is_symlink())
         program = next(path for path in self.tree.glob("usr/sbin/*") if path.name in ("mysqld", "mariadbd"))
-        libraries = sorted({str(path.parent) for path in self.tree.rglob("*.so.*")})
         return [
-            *(str(loader), "--library-path", ":".join(libraries), str(program), "--no-defaults"),
+            *loaded(self.tree, program),
+            "--no-defaults",
             f"--basedir={self.tree}/usr",
             f"--datadir={data}",
             f"--lc-messages-dir={self.share}",
@@ -68,6 +70,23 @@ class Engine:
     @property
     def share(self) -> Path:
         return next(self.tree.glob("usr/share/*/english")).parent
+
+
+def loaded(tree: Path, program: Path) -> list[str]:
+    """The command line of an unpacked program under the loader and libraries of its own tree."""
+    # Not the link in /lib64, which is absolute: it leads to the host's own loader.
+    loader = next(path for path in tree.rglob("ld-linux*.so.*") if not path.is_symlink())
+    libraries = sorted({str(path.parent) for path in tree.rglob("*.so.*")})
+    return [str(loader), "--library-path", ":".join(libraries), str(program)]
+
+
+def client(name: str, program: str) -> list[str]:
+    """The command line of an engine's client program (`mysqldump`), unpacked at the first call."""
+    with made_once(f"{name}/client") as (tree, work):
+        if work:
+            suite, packages = CLIENTS[name]
+            unpack(work, suite, packages, with_dependencies=True)
+    return loaded(tree, tree / "usr/bin" / program)
 
 
 def cache() -> Path:
