@@ -104,13 +104,6 @@ def servers(fresh_clickhouse: ClickHouseServer, fresh_mysql: Database) -> Server
     return Servers(fresh_clickhouse, fresh_mysql)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked `full` runs when MIGRATE_TEST_FULL is set."""
-    if not os.environ.get("MIGRATE_TEST_FULL"):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
-
-
 @pytest.fixture(autouse=True)
 def no_job_survives_its_test() -> Iterator[None]:
     """A test that fails half-way leaves no job behind to disturb the next."""

@@ -135,7 +135,7 @@ def test_going_back_keeps_the_rows_that_came_since_and_leads_forward_again(place
     assert {line["table"] for line in place.servers.run("status").events("plan")[0]["kept"]} == set(kept.values())
 
     place.run(*GO_BACK)
-    catalog, mysql, _, rows = place.everything()
+    catalog, _mysql, _, rows = place.everything()
     assert {item: untold(catalog.get(item, {})) for item in before[0]} == before[0]
     assert rows == before[3]
     assert server.query(counts.replace(" FINAL", "")) == since
