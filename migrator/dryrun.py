@@ -20,10 +20,12 @@ class DryRun:
     def __init__(self, databases: Mapping[str, Database], log: Log):
         self._databases, self._log = databases, log
         self._names: dict[str, set[Name]] = {target: _tables(database) for target, database in databases.items()}
+        self._home = {target: _current(database) for target, database in databases.items()}
         self.problems: list[str] = []
 
     def step(self, step: Step, run: Run) -> None:
         """Log one `statement` line for each statement the step would send; collect what would be refused."""
+        self._current = dict(self._home)
         if step.is_python:
             return self._python(step, run)
         for number, statement in enumerate(step.statements, 1):
@@ -63,24 +65,29 @@ class DryRun:
 
     def _missing(self, target: str, kind: Kind) -> str:
         names = self._names[target]
-        gone = [name for name in kind.needs if _qualified(target, name) not in names
-                and not _is_system(_qualified(target, name)[0])]
+        gone = [name for name in kind.needs if self._qualified(target, name) not in names
+                and not _is_system(self._qualified(target, name)[0])]
         return f"{_shown(gone[0])} does not exist, and no earlier pending step creates it" if gone else ""
 
     def _track(self, target: str, kind: Kind) -> None:
-        self._names[target] -= {_qualified(target, name) for name in kind.drops}
-        self._names[target] |= {_qualified(target, name) for name in kind.creates}
+        self._names[target] -= {self._qualified(target, name) for name in kind.drops}
+        self._names[target] |= {self._qualified(target, name) for name in kind.creates}
+        if kind.verb == "USE" and kind.name:
+            self._current[target] = kind.name.name
+
+    def _qualified(self, target: str, name: tuple[str | None, str]) -> Name:
+        return (name[0] or self._current[target], name[1])
 
 
 def _tables(database: Database) -> set[Name]:
-    if database.target == "clickhouse":
-        return {(row[0], row[1]) for row in database.query("SELECT database, name FROM system.tables")}
-    return {("" if row[2] else row[0], row[1]) for row in database.query(
-        "SELECT table_schema, table_name, table_schema = DATABASE() FROM information_schema.tables")}
+    source = ("SELECT database, name FROM system.tables" if database.target == "clickhouse" else
+              "SELECT table_schema, table_name FROM information_schema.tables")
+    return {(row[0], row[1]) for row in database.query(source)}
 
 
-def _qualified(target: str, name: tuple[str | None, str]) -> Name:
-    return (name[0] or ("default" if target == "clickhouse" else ""), name[1])
+def _current(database: Database) -> str:
+    """The database that a bare name means when a step begins."""
+    return str(database.query(f"SELECT {'currentDatabase' if database.target == 'clickhouse' else 'DATABASE'}()")[0][0])
 
 
 def _is_system(database: str) -> bool:

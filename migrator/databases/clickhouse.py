@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import socket
 import ssl
 import time
@@ -64,7 +65,7 @@ def _client(address: Address, timeout: float) -> Any:
         ca_cert=options.get("ca_cert"), client_cert=options.get("client_cert"),
         tls_mode="strict" if options.get("client_cert") and address.password else None,
         connect_timeout=max(1, round(timeout)), send_receive_timeout=max(1, round(timeout)),
-        # One session would refuse the statement after a lost one; a read repeated by the driver would hide a loss.
+        # The session is ours to renew; a read repeated by the driver would hide a loss.
         autogenerate_session_id=False, query_retries=0, dedicated_pool=True, compress=False,
         client_name="migrate")
 
@@ -128,6 +129,7 @@ class ClickHouse:
         self._ledger = f"{SCHEMA}.{settings.ledger_table}"
         self._lock = Lock(self, f"{self._ledger}_lock", identity)
         self.running = ""
+        self.fresh_session()
 
     def again(self) -> ClickHouse:
         """A second connection to the same server, for a heartbeat or to give up what this one is doing."""
@@ -140,10 +142,12 @@ class ClickHouse:
         return other
 
     def fresh_session(self) -> None:
-        """Every statement has a session of its own."""
+        """As promised by the protocol: what SET, USE and temporary tables left behind stays with the old one."""
+        self._session = {"session_id": f"migrate-{self.identity.run}-{secrets.token_hex(4)}", "session_timeout": 3600}
 
     def query(self, sql: str) -> Rows:
-        rows = self._sent(lambda: self._client.query(sql, settings={} if self._writes else READ_ONLY).result_rows, sql)
+        settings = {**({} if self._writes else READ_ONLY), **self._session}
+        rows = self._sent(lambda: self._client.query(sql, settings=settings).result_rows, sql)
         return [tuple(row) for row in rows]
 
     def execute(self, sql: str, label: str = "") -> None:
@@ -151,7 +155,7 @@ class ClickHouse:
         self.running = "-".join(["migrate", self.identity.run, *label.split(), str(self._number)])
         marks = {"query_id": self.running, "log_comment": f"migrate {label}".strip()}
         limits = SEND if self._writes else READ_ONLY
-        self._sent(lambda: self._client.command(sql, settings={**limits, **marks}), sql)
+        self._sent(lambda: self._client.command(sql, settings={**limits, **marks, **self._session}), sql)
         self.running = ""
 
     def _sent(self, send: Callable[[], Any], sql: str) -> Any:
@@ -186,6 +190,7 @@ class ClickHouse:
 
     def close(self) -> None:
         self._set_timeout(GIVE_UP_SECONDS)
+        self.fresh_session()  # the old one is taken as long as a lost statement runs
         try:
             self.unlock()
         finally:

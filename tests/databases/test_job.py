@@ -179,6 +179,20 @@ def test_step_cannot_change_the_session_of_what_comes_after_it(servers: Servers,
 
 
 @one_dialect
+def test_statements_of_a_clickhouse_file_share_a_session(servers: Servers, sample: Steps) -> None:
+    """USE, SET and temporary tables hold until the step's end, as in the server's own client, and no longer."""
+    sample.write(n0005_session__clickhouse__sql="USE shop; CREATE TEMPORARY TABLE some (n UInt8); SET max_threads = 3;"
+                 " INSERT INTO some SELECT getSetting('max_threads'); CREATE TABLE IF NOT EXISTS taken ENGINE = Log AS SELECT * FROM some",
+                 n0006_next__clickhouse__sql="CREATE TABLE IF NOT EXISTS nowhere ENGINE = Log AS SELECT getSetting('max_threads') != 3 AS ok")
+    dry = sample.run(servers, "--dry-run")
+    assert dry.code == 0, dry.report["error"]
+    assert (result := sample.run(servers)).code == 0, result.report["error"]
+    assert servers.clickhouse.query("SELECT n FROM shop.taken") == [(3,)]
+    assert servers.clickhouse.query("SELECT ok FROM default.nowhere") == [(1,)]
+    servers.clickhouse.query("DROP TABLE default.nowhere SYNC")
+
+
+@one_dialect
 def test_text_format_says_the_same_in_words(servers: Servers, sample: Steps) -> None:
     """For people at a terminal."""
     result = sample.run(servers, "--log-format", "text")
