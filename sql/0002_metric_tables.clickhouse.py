@@ -101,12 +101,12 @@ TTL toDateTime(ts) + toIntervalDay(90)
 SETTINGS index_granularity = 8192;
 
 ALTER TABLE metrics.NodeMetrics
-    DROP INDEX idx_cluster_time,
-    DROP INDEX idx_network_receive,
-    DROP INDEX idx_network_transmit;
+    DROP INDEX IF EXISTS idx_cluster_time,
+    DROP INDEX IF EXISTS idx_network_receive,
+    DROP INDEX IF EXISTS idx_network_transmit;
 
 ALTER TABLE metrics.GPUMetrics
-    DROP INDEX idx_cluster_gpu;
+    DROP INDEX IF EXISTS idx_cluster_gpu;
 """
 
 

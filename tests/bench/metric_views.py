@@ -65,7 +65,7 @@ def cost(server: ClickHouseServer, at: int) -> dict[str, float]:
 
 def figures(server: ClickHouseServer, began: str) -> Iterator[tuple[str, float]]:
     totals = [0.0, 0.0]
-    for name in ("otel_metrics_gauge", *(view.replace("derive", "derived") for view in VIEWS)):
+    for name in ("otel_metrics_gauge", *(view.replace("note", "noted") for view in VIEWS)):
         rows, seconds = server.query(
             "SELECT sum(read_rows), sum(query_duration_ms) / 1000 FROM system.query_log WHERE type = 'QueryFinish'"
             f" AND query_kind = 'Insert' AND event_time_microseconds > '{began}' AND query LIKE 'INSERT INTO metrics.{name} %'")[0]
