@@ -9,11 +9,10 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tests.databases.test_metric_views import RECENT, VIEWS, create, settle
-from tests.scrapes import COLUMNS, insert, scrape
+from tests.databases.test_metric_views import RECENT, VIEWS, create, fill, settle
+from tests.scrapes import insert, scrape
 from tests.servers.clickhouse import ClickHouseServer
 
-DAY = 86_400
 SIZE = {"nodes": 100, "cpus": 8, "pods": 5, "containers": 2, "gpus": 1}
 TURNS = 10
 
@@ -25,32 +24,16 @@ def main(stored: int) -> None:
             server.query(insert(scrape(RECENT, **SIZE)))
             settle(server)
         began = time.monotonic()
-        fill(full, stored)
+        fill(full, stored, **SIZE)
         count, size = full.query("SELECT count(), formatReadableSize(sum(bytes_on_disk)) FROM system.parts"
                                  " WHERE database = 'metrics' AND active")[0]
-        print(f"{stored:,} points of {len(scrape(0, **SIZE)):,} series on five earlier days, taken in by the views in"
+        print(f"{stored:,} points of {len(scrape(0, **SIZE)):,} series on two earlier days, stored in"
               f" {time.monotonic() - began:.0f} s; {count} parts, {size}\n")
         found = [(cost(empty, at), cost(full, at)) for at in range(RECENT + 30_000, RECENT + 30_000 * (TURNS + 1), 30_000)]
     print(f"{'median of ' + str(TURNS):34}{'empty':>12}{'full':>12}{'ratio':>8}")
     for name in found[0][0]:
         one, other = (statistics.median(pair[side][name] for pair in found) for side in (0, 1))
         print(f"{name:34}{one:12,.3f}{other:12,.3f}{other / one if one else 1:8.2f}")
-
-
-def fill(server: ClickHouseServer, stored: int) -> None:
-    """Copies of the first scrape, every 30 s from five days before it on, in INSERTs of a million points."""
-    series = len(scrape(0, **SIZE))
-    scrapes = -(-stored // series)
-    each, portion = -(-scrapes // 5), max(1, 1_000_000 // series)
-    for day, first in ((day, first) for day in range(5, 0, -1) for first in range(0, each, portion)):
-        server.query(
-            f"INSERT INTO metrics.otel_metrics_gauge {COLUMNS} SELECT ResourceAttributes, MetricName, Attributes,"
-            f" TimeUnix - {day * DAY} + 30 * number, Value FROM metrics.otel_metrics_gauge, numbers({first},"
-            f" {min(portion, each - first)}) AS turns WHERE TimeUnix = toDateTime({RECENT // 1000})")
-        settle(server)
-    time.sleep(5)
-    while server.query("SELECT count() FROM system.merges")[0][0]:
-        time.sleep(1)
 
 
 def cost(server: ClickHouseServer, at: int) -> dict[str, float]:

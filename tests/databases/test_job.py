@@ -447,14 +447,14 @@ def test_wait_blocks_until_everything_is_applied_and_right(servers: Servers, sam
 @one_dialect
 def test_wait_ends_with_what_it_waited_for(servers: Servers, sample: Steps) -> None:
     """4 while steps are pending, 7 when they are applied but wrong: both only at the end of the budget."""
-    pending = sample.run(servers, "wait", MIGRATE_WAIT_TIMEOUT="1.5")
+    pending = sample.run(servers, "wait", MIGRATE_WAIT_TIMEOUT="4")
     assert (pending.code, pending.report["pending"]) == (4, STEMS)
     assert 1.4 < pending.seconds < 3.5
     assert everything(servers)["mysql tables"] == []
 
     assert sample.run(servers).code == 0
     servers.mysql.query("UPDATE people SET name = '' WHERE id = 1")
-    wrong = sample.run(servers, "wait", MIGRATE_WAIT_TIMEOUT="1.5")
+    wrong = sample.run(servers, "wait", MIGRATE_WAIT_TIMEOUT="4")
     check_log(wrong)
     assert (wrong.code, [f["actual"] for f in wrong.report["findings"]]) == (7, ["no name for 1"])
 

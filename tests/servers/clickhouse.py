@@ -117,7 +117,7 @@ class ClickHouseServer(Server):
             f"http://{HOST}:{self.port}/?{urlencode(form)}", sql.encode(), {"Authorization": f"Basic {login}"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=120) as response:
+            with urllib.request.urlopen(request, timeout=600) as response:
                 body = response.read()
         except urllib.error.HTTPError as error:
             code = int(error.headers.get("X-ClickHouse-Exception-Code", 0))
