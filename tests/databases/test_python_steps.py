@@ -27,6 +27,8 @@ def apply(run):
     run.clickhouse.execute("CREATE DATABASE IF NOT EXISTS d")
     assert rows == [(1, "a;b")] and run.clickhouse.query("SELECT 1, 'x'") == [(1, "x")]
     run.log.info("progress", done=1, total=2, unit="rows", dialects=[run.mysql.dialect, run.clickhouse.dialect])
+    for done in (0, 1):
+        run.clickhouse.progress(done=done, total=4, unit="rows", size=100)
     assert run.settings.repair == "missing"
     print("for a person")
 """)
@@ -35,6 +37,9 @@ def apply(run):
     assert [(s["target"], s["n"]) for s in result.events("statement")] == [
         ("mysql", 1), ("mysql", 2), ("clickhouse", 1)]
     assert result.events("progress")[0]["dialects"] == [servers.mysql.dialect, "clickhouse"]
+    last = result.events("progress")[-1]
+    assert [last[name] for name in ("done", "total", "bytes_done", "bytes_total")] == [1, 4, 25, 100]
+    assert last["eta_seconds"] < 60
     assert result.stderr == "for a person\n"
 
 
