@@ -99,6 +99,19 @@ class _Text(logging.Formatter):
         return f"{_time(record)[11:19]} {record.levelname.lower():7} {fields.get('event', '')} {shown}".rstrip()
 
 
+class _Terminal(_Text):
+    """Progress as a bar that is drawn over itself until another line follows; ends its lines itself."""
+
+    drawn = False
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields, drawn = getattr(record, "fields", {}), self.drawn
+        self.drawn = fields.get("event") == "progress" and {"done", "total", "unit"} <= fields.keys()
+        if self.drawn:
+            return ("\r\x1b[K" if drawn else "") + _bar(**fields)
+        return "\n" * drawn + super().format(record) + "\n"
+
+
 class _Termination(logging.Handler):
     """Keeps the report where Kubernetes looks for the reason of an exit."""
 
@@ -110,6 +123,12 @@ class _Termination(logging.Handler):
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _bar(*, done: int, total: int, unit: str, rate: int = 0, eta_seconds: float | None = None, **_: Any) -> str:
+    part = min(done / total, 1) if total else 1
+    left = "" if eta_seconds is None else f", {eta_seconds:,.0f} s left"
+    return f"[{'#' * round(part * 30):<30}] {part:4.0%} {done:,} of {total:,} {unit}, {rate:,}/s{left}"
 
 
 def _shown(value: Any) -> str:
@@ -130,4 +149,7 @@ def open_log(log_format: str, level: str, run: str, secrets: Iterable[str] = (),
     for handler in (logging.StreamHandler(stream), *([_Termination()] if TERMINATION_LOG.exists() else [])):
         handler.setFormatter(_Text() if text else _Json(json_ensure_ascii=False, json_default=str))
         logger.addHandler(handler)
+        if text and stream.isatty() and isinstance(handler, logging.StreamHandler):
+            handler.terminator = ""
+            handler.setFormatter(_Terminal())
     return Log(logger, logging.getLevelNamesMapping()[level.upper()], run, secrets)

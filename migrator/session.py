@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -54,9 +53,9 @@ class Session:
     def same_queries(self, expected: Any, live: Any) -> Any:
         return self._database.same_queries(expected, live)
 
-    def progress(self, *, done: int, total: int, unit: str) -> None:
-        """Report how far a long statement or loop is."""
-        self._run.progress(done, total, unit)
+    def progress(self, *, done: int, total: int, unit: str, size: int = 0) -> None:
+        """Report how far a long statement or loop is; `size` is the bytes of all."""
+        self._run.progress(done, total, unit, size)
 
 
 class Run:
@@ -112,13 +111,14 @@ class Run:
             line = _line(error, self.step.path.name)
             raise StepFailed(f"{self.step.path.name}{line}: {name} raised {type(error).__name__}: {error}") from error
 
-    def progress(self, done: int, total: int, unit: str) -> None:
+    def progress(self, done: int, total: int, unit: str, size: int = 0) -> None:
         if not done or not self._progress_started:
             self._progress_started = time.monotonic()
         rate = done / max(time.monotonic() - self._progress_started, 0.001)
         left = (total - done) / rate if done and rate else None
-        self.log.write(logging.INFO, "progress", {"step": self.step.stem, "done": done, "total": total, "unit": unit,
-                                                  "rate": round(rate), "eta_seconds": left})
+        sizes = {"bytes_done": size * done // total, "bytes_total": size} if size and total else {}
+        self.log.info("progress", step=self.step.stem, done=done, total=total, unit=unit, rate=round(rate),
+                      eta_seconds=left, **sizes)
 
 
 def _line(error: BaseException, name: str) -> str:

@@ -20,6 +20,7 @@ from migrator.converge.clickhouse_refusals import (
     refuse_expiry,
     refuse_failed_mutations,
     refuse_misfits,
+    refuse_missing_right,
     refuse_missing_rights,
     refuse_small_disk,
 )
@@ -86,6 +87,8 @@ class Comparison:
         for step in plan:
             if isinstance(step, Rebuild):
                 self._refuse(step)
+            else:
+                refuse_missing_right(self.query, step.sql)
             for change in step.changes() if isinstance(step, Rebuild) else [step]:
                 needed += change.bytes
                 if change.bytes:

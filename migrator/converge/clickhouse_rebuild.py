@@ -212,11 +212,12 @@ class Rebuild:
         there = dict(self._parts(self.shadow, f"{unit}, sum(rows)", "1 GROUP BY 1"))
         parts = self._parts(self.frozen, f"{unit}, name, rows", "1 ORDER BY 1, min_block_number")
         done, total = 0, sum(rows for *_, rows in parts)
-        self.session.progress(done=0, total=total, unit="rows")
+        size = self._parts(self.frozen, "sum(bytes_on_disk)")[0][0]
+        self.session.progress(done=0, total=total, unit="rows", size=size)
         for partition, group in groupby(parts, key=lambda part: part[0]):
             for rows in self._copy_partition(partition, [part[1:] for part in group], there.get(partition, 0)):
                 done += rows
-                self.session.progress(done=done, total=total, unit="rows")
+                self.session.progress(done=done, total=total, unit="rows", size=size)
         if self.linkable and (indexes := self._index_texts()):
             materialize = ", ".join(f"MATERIALIZE INDEX `{index}`" for index in indexes)
             self.session.execute(f"ALTER TABLE {self.shadow} {materialize}")

@@ -14,6 +14,10 @@ SHOWN = 5  # rows in an error
 READS = ("system.parts", "system.parts_columns", "system.mutations", "system.processes", "system.disks",
          "system.storage_policies")  # what a rebuild needs to see
 
+STATEMENT = re.compile(r"(CREATE|ALTER|DROP) (?:OR REPLACE )?(?:MATERIALIZED )?(DATABASE|TABLE|VIEW) (\S+) ?(.*)", re.DOTALL)
+ALTERS = {r"MODIFY QUERY": "VIEW MODIFY QUERY", r"\w+ COLUMN": "COLUMN", r"(ADD|DROP) INDEX": "INDEX",
+          r"(ADD|DROP) PROJECTION": "PROJECTION", r"\w+ TTL": "TTL", r"\w+ SETTING": "SETTINGS"}  # the right, by action
+
 
 def lossless(old: str, new: str) -> bool:
     """Whether every value of a type has its equal in another one."""
@@ -95,6 +99,13 @@ def refuse_small_disk(query: Query, table: str, needed: int) -> None:
                           " free on its disks: make room first (`cleanup` lists old tables that were kept)")
 
 
+def refuse_missing_right(query: Query, sql: str) -> None:
+    """Raise AccessDenied if the user lacks the right to one of our own statements."""
+    verb, kind, name, rest = STATEMENT.match(sql).groups()  # type: ignore[union-attr]  # we made it
+    right = next((right for action, right in ALTERS.items() if verb == "ALTER" and re.match(action, rest)), kind)
+    refuse_missing_rights(query, name + ".*" * (kind == "DATABASE"), f"{verb} {right}")
+
+
 def refuse_missing_rights(query: Query, table: str, rights: str) -> None:
     """Raise AccessDenied if the user lacks a right that converging a table needs; a dry run has none and cannot say."""
     if query("SELECT getSetting('readonly')")[0][0]:
@@ -104,7 +115,8 @@ def refuse_missing_rights(query: Query, table: str, rights: str) -> None:
     except MigrateError:  # servers before 25 cannot say; a statement will, with code 497
         return
     if not allowed:
-        raise AccessDenied(f"this user lacks a right on {table}: GRANT {rights} ON {table.partition('.')[0]}.*")
+        raise AccessDenied(f"this user lacks a right on {table.removesuffix('.*')}: GRANT {rights} ON"
+                           f" {table.partition('.')[0]}.*")
 
 
 def refuse_blindness(query: Query) -> None:

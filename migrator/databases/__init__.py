@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import tenacity
@@ -51,6 +52,7 @@ class Database(Protocol):
     dialect: str
     version: str
     encrypted: bool
+    behind: Callable[[str], object]  # told, again and again, whose lock a statement waits for
 
     def fresh_session(self) -> None:
         """Take back what a step did to its session (database, modes), and commit what it left open."""
@@ -157,6 +159,7 @@ def connect(settings: Settings, targets: Sequence[str], identity: Identity, log:
             if isinstance(answer, BaseException):
                 raise answer
             databases[target] = answer
+            answer.behind = partial(_behind, log, target)
             _report_ready(log, answer, addresses[target], clock)
     except (queue.Empty, NotYet):
         for database in databases.values():
@@ -189,6 +192,10 @@ def _wait_for(address: Address, attempt: Callable[[float], Database], log: Log, 
         sleep=stop.wait,  # type: ignore[arg-type]
         after=remember, reraise=True)
     return retrying(lambda: attempt(max(0.2, min(ATTEMPT_SECONDS, clock.left))))
+
+
+def _behind(log: Log, target: str, reason: str) -> None:
+    log.warning("waiting", target=target, reason=reason)
 
 
 def _report_ready(log: Log, database: Database, address: Address, clock: Clock) -> None:

@@ -118,6 +118,7 @@ class ClickHouse:
     """One ClickHouse server. See `migrator.databases.Database` for what each method promises."""
 
     target = dialect = "clickhouse"
+    behind: Callable[[str], object]  # never: a statement here waits for nobody's lock
 
     def __init__(self, address: Address, settings: Settings, identity: Identity, client: Any, version: str, *,
                  writes: bool):

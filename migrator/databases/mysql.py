@@ -7,7 +7,7 @@ import hashlib
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import mysql.connector
@@ -200,6 +200,7 @@ class MySQL:
         self.address, self.settings, self.identity = address, settings, identity
         self._connection, self._writes = connection, writes
         self.encrypted = bool(connection._ssl_active)
+        self.behind: Callable[[str], object] = lambda reason: None
         self.version, self._id = self.query("SELECT @@version, CONNECTION_ID()")[0]
         self.dialect = "mariadb" if "mariadb" in self.version.lower() else "mysql"
         self._ledger = f"`{settings.ledger_table}`"
@@ -233,7 +234,24 @@ class MySQL:
             except mysql.connector.Error as error:
                 if error.errno not in TRANSIENT or time.monotonic() > patience:
                     raise self._ours(error) from None
+                self.behind(f"{_message(error)}: {self._in_the_way(sql)}")
                 time.sleep(0.5)
+
+    def _in_the_way(self, sql: str) -> str:
+        """The sessions that hold a lock on what the statement names; where we may not know, all that we may see."""
+        locks = ("performance_schema.metadata_locks JOIN performance_schema.threads ON thread_id = owner_thread_id WHERE"
+                 f" object_schema = DATABASE() AND lock_status = 'GRANTED' AND LOCATE(object_name, {quote(sql)})"
+                 " AND processlist_id != CONNECTION_ID()")
+        sessions = "information_schema.processlist WHERE db = DATABASE() AND id != CONNECTION_ID()"
+        for prefix, source in (("processlist_", locks), ("", sessions)):
+            try:
+                found = self._sent(f"SELECT DISTINCT {', '.join(prefix + n for n in ('id', 'user', 'host', 'time'))}"
+                                   f" FROM {source} ORDER BY 4 DESC LIMIT 5")
+            except mysql.connector.Error:
+                continue
+            if found:
+                return ", ".join(f"session {id} of {user}@{host}, at it for {seconds} s" for id, user, host, seconds in found)
+        return "by a session that this user may not see"
 
     def _sent(self, sql: str) -> Rows:
         """The one place where a statement goes out. `cmd_query_iter` leaves the text alone and shows every result."""

@@ -219,6 +219,10 @@ def test_of_rows_with_one_key_the_last_stays_the_last(table: ClickHouseServer, m
 
     assert table.query("SELECT groupUniqArray(v) FROM d.t FINAL") == [([20],)]
     assert table.query("SELECT count() FROM d.t__before_0002") == [(2000010,)]
+    copying = [report for report in session.reports if report["unit"] == "rows"]
+    assert len(copying) > 4
+    assert [copying[0]["done"], copying[-1]["done"]] == [0, 2000010]
+    assert {(report["total"], report["size"] > 0) for report in copying} == {(2000010, True)}
     assert any("_part_offset" in sql for sql in session.sent)
 
 
@@ -618,6 +622,43 @@ def test_missing_rights_are_named_before_anything_is_changed() -> None:
             with pytest.raises(AccessDenied, match=message):
                 converge(session, BASE.format("k UInt8", ""))
             assert session.sent == []
+
+
+NEEDED = {  # what stands between old and new, and the one right that the user lacks
+    "CREATE DATABASE": ("", ""),
+    "CREATE TABLE": ("CREATE DATABASE d", ""),
+    "CREATE VIEW": (OLD := "CREATE DATABASE d; CREATE TABLE d.t (k UInt8, v Int8) ENGINE = MergeTree ORDER BY k",
+                    "CREATE MATERIALIZED VIEW d.m TO d.t AS SELECT 1 AS k"),
+    "ALTER COLUMN": ("CREATE DATABASE d; CREATE TABLE d.t (k UInt8) ENGINE = MergeTree ORDER BY k", ""),
+    "ALTER INDEX": (OLD, "ALTER TABLE d.t ADD INDEX i k TYPE minmax"),
+    "ALTER TTL": (OLD + " TTL toDateTime('2100-01-01 00:00:00') + toIntervalDay(k)", ""),
+    "ALTER SETTINGS": (OLD + " SETTINGS max_parts_in_total = 7", ""),
+    "DROP VIEW": (OLD + "; CREATE VIEW d.m AS SELECT 1", "CREATE TABLE d.m (k UInt8) ENGINE = Log"),
+    "ALTER VIEW MODIFY QUERY": (OLD + "; CREATE MATERIALIZED VIEW d.m TO d.t AS SELECT k FROM d.t",
+                                "CREATE MATERIALIZED VIEW d.m TO d.t AS SELECT 1 AS k FROM d.t"),
+}  # fmt: skip
+IMPLIED = {"CREATE VIEW": "CREATE TABLE"}  # by another one
+
+
+def test_the_one_missing_right_is_named_before_anything_is_changed() -> None:
+    """Of statements, too, that come late; with it, all of them are sent."""
+    users = [User(f"u{number}", "pw", [*(f"{right} ON d.*" for right in NEEDED if right not in (missing, IMPLIED.get(missing))),
+                                       "SELECT ON *.*", "INSERT ON d.*", "TABLE ENGINE ON *"])
+             for number, missing in enumerate([*NEEDED, ""])]  # fmt: skip
+    with ClickHouseServer(users=users) as server:
+        for number, (missing, (old, new)) in enumerate(NEEDED.items()):
+            server.clean()
+            for sql in filter(None, old.split(";")):
+                server.query(sql)
+            text = f"CREATE DATABASE d; {OLD.partition(';')[2]}; {new}"
+            session = Session(server)
+            session.query = lambda sql, user=f"u{number}": ask(server, sql, user)  # type: ignore[method-assign,misc]
+            with pytest.raises(AccessDenied, match=rf"lacks a right on d(\.\w+)?: GRANT {missing} ON d\.\*"):
+                converge(session, text)
+            assert session.sent == []
+            session.query = lambda sql: ask(server, sql, f"u{len(NEEDED)}")  # type: ignore[method-assign,misc]
+            converge(session, text)
+            assert session.sent
 
 
 def ask(server: ClickHouseServer, sql: str, user: str) -> list[tuple[Any, ...]]:

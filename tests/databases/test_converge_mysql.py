@@ -453,6 +453,32 @@ def test_what_has_to_copy_is_announced_with_rows_and_bytes_and_what_need_not_is_
     assert sizes == wanted
 
 
+@pytest.mark.parametrize("rights", [[], ["SELECT ON performance_schema.*", "PROCESS ON *.*"]], ids=["few", "all"])
+def test_a_statement_behind_a_lock_says_whose_and_goes_on_when_it_is_free(fresh_mysql: Database, rights: list[str]) -> None:
+    """It waits briefly each time, so that readers of the table do not pile up behind it."""
+    server, said = fresh_mysql.server, []
+    other = server.connect(fresh_mysql.name, **({} if rights else {"user": server.user, "password": server.password}))
+    name = f"session {other.connection_id} of "
+    for right in rights:
+        server.query(f"GRANT {right} TO {server.user}@'%'")
+    try:
+        with connected(fresh_mysql) as session:
+            session.run(PARENT + CHILD.replace("    state enum('new','old') NULL,\n", "") + VIEW)
+            other.cmd_query("START TRANSACTION")
+            other.cmd_query("SELECT * FROM child")
+            other.get_rows()
+            session.database.query("SET SESSION lock_wait_timeout = 1")
+            session.database.behind = lambda reason: (said.append(reason), len(said) > 1 and other.cmd_query("COMMIT"))
+            session.converge(DEFINITIONS)
+            assert session.changes(DEFINITIONS) == []
+    finally:
+        other.close()
+        for right in rights:
+            server.query(f"REVOKE {right} FROM {server.user}@'%'")
+    assert len(said) == 2
+    assert all("(1205): session " in reason and name in reason for reason in said), said
+
+
 def test_a_refused_statement_is_not_tried_in_another_way(session: Session) -> None:
     """Only "not in this way" leads to the next way; anything else is the end, with the server's message."""
     session.run(PARENT + CHILD + VIEW)

@@ -470,3 +470,22 @@ def test_wait_survives_a_restart_of_the_server(servers: Servers, sample: Steps) 
     assert sample.run(servers).code == 0
 
     assert gate.wait(20).code == 0
+
+
+@one_dialect
+def test_a_step_behind_somebodys_lock_says_whose_it_is(servers: Servers, sample: Steps) -> None:
+    """And goes on when it is free."""
+    assert sample.run(servers).code == 0
+    sample.write(n0005_more__mysql__sql="ALTER TABLE people ADD COLUMN more INT")
+    server = servers.mysql.server
+    other = server.connect(servers.mysql.name, user=server.user, password=server.password)
+    other.cmd_query("START TRANSACTION")
+    other.cmd_query("SELECT * FROM people")
+    other.get_rows()
+    job = sample.start(servers)
+    reason = job.until("waiting", target="mysql")["reason"]
+    other.cmd_query("COMMIT")
+
+    assert f"(1205): session {other.connection_id} of migrate@" in reason
+    assert job.wait().code == 0
+    other.close()

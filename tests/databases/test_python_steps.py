@@ -1,10 +1,12 @@
 """Python steps: given sessions and a log and nothing hidden, with the same ledger, dry run and exit codes as SQL steps."""
 
+import re
+
 import pytest
 
 from tests.conftest import Servers
 from tests.databases.conftest import Steps, everything, ledger, listening, one_dialect
-from tests.job import JobResult
+from tests.job import ROOT, JobResult
 
 STEP = "0001_step.mysql"
 
@@ -27,6 +29,8 @@ def apply(run):
     run.clickhouse.execute("CREATE DATABASE IF NOT EXISTS d")
     assert rows == [(1, "a;b")] and run.clickhouse.query("SELECT 1, 'x'") == [(1, "x")]
     run.log.info("progress", done=1, total=2, unit="rows", dialects=[run.mysql.dialect, run.clickhouse.dialect])
+    for done in (0, 1):
+        run.clickhouse.progress(done=done, total=4, unit="rows", size=100)
     assert run.settings.repair == "missing"
     print("for a person")
 """)
@@ -35,6 +39,9 @@ def apply(run):
     assert [(s["target"], s["n"]) for s in result.events("statement")] == [
         ("mysql", 1), ("mysql", 2), ("clickhouse", 1)]
     assert result.events("progress")[0]["dialects"] == [servers.mysql.dialect, "clickhouse"]
+    last = result.events("progress")[-1]
+    assert [last[name] for name in ("done", "total", "bytes_done", "bytes_total")] == [1, 4, 25, 100]
+    assert last["eta_seconds"] < 60
     assert result.stderr == "for a person\n"
 
 
@@ -178,3 +185,21 @@ def test_statement_of_a_step_is_sent_under_the_lock(servers: Servers, steps: Ste
     first, second = (next(n for n, text in enumerate(sent.mysql) if text.startswith(f"CREATE TABLE {name}")) for name in "ab")
 
     assert any("IS_USED_LOCK" in text for text in sent.mysql[first:second])
+
+
+@one_dialect
+def test_the_examples_for_contributors_run(servers: Servers, steps: Steps) -> None:
+    """On tables in an older form, with rows; and again, when there is nothing left to do."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    steps.add(dict(re.findall(r"`sql/(\d+_\w+\.\w+\.py)`.*?^```python\n(.*?)^```", text, re.M | re.S)))
+    servers.mysql.query("CREATE TABLE orders (id INT PRIMARY KEY); INSERT INTO orders VALUES (1)")
+    for sql in ("CREATE DATABASE metrics", "CREATE TABLE metrics.Alerts (ts DateTime, name LowCardinality(String), value"
+                " Float32) ENGINE = MergeTree ORDER BY ts", "INSERT INTO metrics.Alerts VALUES (now(), 'a', 1)"):
+        servers.clickhouse.query(sql)
+    result = steps.run(servers)
+
+    assert (result.code, result.report["applied"]) == (0, ["0008_orders.mysql", "0009_alerts.clickhouse"])
+    assert servers.mysql.query("SELECT country FROM orders") == [("DE",)]
+    assert servers.clickhouse.query("SELECT name, value FROM metrics.Alerts") == [("a", 1)]
+    assert [line["table"] for line in steps.run(servers, "status").events("plan")[0]["kept"]] == ["metrics.Alerts__before_0009"]
+    assert steps.run(servers).events("statement") == []

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from migrator.databases import Identity, clickhouse, mysql
+from migrator.errors import WrongServer
+from migrator.settings import read_settings
 from tests.conftest import Database
 from tests.databases.conftest import Steps
 from tests.job import Job, JobResult
@@ -287,6 +290,19 @@ def test_wrong_kind_of_server_ends_at_once(
         for port in at_mysql:
             refused_at_once(start(both, "--target", "mysql", MIGRATE_WAIT_TIMEOUT="20",
                                   MYSQL_URL=f"mysql://{login}@{HOST}:{port}/d"), f"mysql at {HOST}:{port}")  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", ["clickhouse", "mysql"])
+def test_a_server_that_is_too_old_is_refused(
+    fresh_clickhouse: ClickHouseServer, fresh_mysql: Database, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older than what the steps rely on: here a limit that no server reaches yet."""
+    connector, url = (clickhouse, fresh_clickhouse.url()) if dialect == "clickhouse" else (mysql, fresh_mysql.url)
+    oldest = (99, 1) if dialect == "clickhouse" else dict.fromkeys(ENGINES, (99, 1, 0))
+    monkeypatch.setattr(connector, "OLDEST", oldest)
+    settings = read_settings([], {f"{dialect.upper()}_URL": url, "MIGRATE_TARGETS": dialect})
+    with pytest.raises(WrongServer, match=r" is \w+ [\d.]+.*; at least 99\.1(\.0)? is needed"):
+        connector.connect(settings.address(dialect), settings, Identity("run", "host", "image"), timeout=5, writes=True)
 
 
 def test_tls_failure_ends_at_once(

@@ -147,3 +147,24 @@ def test_auto_is_json_unless_on_a_terminal(stream: io.StringIO, monkeypatch: pyt
     monkeypatch.setattr(stream, "isatty", lambda: True)
     log_to(stream, "info", "auto").info("ready")
     assert stream.getvalue().endswith("info    ready\n")
+
+
+def test_progress_is_a_bar_on_a_terminal(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn over itself, and left standing when something else is to be said; a line as any other in a file."""
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    log = log_to(stream, "info", "text")
+    for done, left in ((0, None), (300, 90.0), (1200, 0.0)):
+        log.info("progress", step="s", done=done, total=1200, unit="rows", rate=10, eta_seconds=left)
+    log.info("ready")
+    log.info("progress", note="in no known form")
+    bars, ready, other, rest = stream.getvalue().split("\n")
+
+    assert bars.split("\r\x1b[K") == [f"[{' ' * 30}]   0% 0 of 1,200 rows, 10/s",
+                                      f"[{'#' * 8}{' ' * 22}]  25% 300 of 1,200 rows, 10/s, 90 s left",
+                                      f"[{'#' * 30}] 100% 1,200 of 1,200 rows, 10/s, 0 s left"]
+    assert ready.endswith("info    ready")
+    assert (other.endswith('note="in no known form"'), rest) == (True, "")
+
+    monkeypatch.undo()
+    log_to(stream, "info", "text").info("progress", done=1, total=2, unit="rows")
+    assert stream.getvalue().endswith("info    progress done=1 total=2 unit=rows\n")
