@@ -1,11 +1,16 @@
-"""Repair: which steps to run again so that what is missing comes back; a pure decision."""
+"""Repair: which steps to run again so that what is missing comes back, and what of them; a pure decision."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
-from migrator.catalogs import DATA, MISSING, Finding
+from migrator.catalogs import DATA, MISSING, Catalog, Finding, Object
+from migrator.journal import ROUTINES, is_repeatable, is_session
+from migrator.kinds import Clause, Kind, Name, classify
 from migrator.steps import Step
+
+KINDS = {"MATERIALIZED VIEW": "view"}  # others are called alike in catalogs and in SQL
 
 
 def restorable(findings: Sequence[Finding], steps: Sequence[Step], mode: str) -> list[Step]:
@@ -20,3 +25,49 @@ def restorable(findings: Sequence[Finding], steps: Sequence[Step], mode: str) ->
         return []
     owners = {stem for finding in schema for stem in finding.step.split(",")}
     return [step for step in steps if step.stem in owners]
+
+
+def restoring(step: Step, live: Catalog) -> Iterator[tuple[str, dict[str, int]]]:
+    """What an SQL step says to bring back what is not there, with its place in the file.
+
+    Schema only: what creates something that is missing, what may be repeated, and what sets up the session; no rows,
+    and of relations no DROP, since rows came after it.
+    """
+    of = len(step.statements)
+    for number, statement in enumerate(step.statements, 1):
+        kind = classify(statement.text, step.target)
+        if text := _restoring(statement.text, kind, live, step.target):
+            yield text, {"n": number, "of": of, "line": statement.line}
+
+
+def _restoring(text: str, kind: Kind, live: Catalog, target: str) -> str:
+    if kind.verb == "ALTER" and kind.object_type == "TABLE" and kind.name:
+        table = _key(kind.name, target)
+        lost = [clause.text for clause in kind.clauses if clause.action.startswith("ADD ")
+                and not _is_there(clause, table, live)]
+        return f"ALTER TABLE {_quoted(kind.name)} {', '.join(lost)}" if lost else ""
+    if is_session(kind, text) or (is_repeatable(kind) and (kind.verb != "DROP" or kind.object_type in ROUTINES)):
+        return text
+    if kind.verb != "CREATE" or kind.replaces or not kind.name:
+        return ""
+    item = Object(KINDS.get(kind.object_type, kind.object_type.lower()), _key(kind.name, target))
+    if kind.table and kind.object_type in ("INDEX", "TRIGGER"):
+        item = Object(item.kind, _key(kind.table, target), kind.name.name)
+    return "" if item in live else text
+
+
+def _is_there(clause: Clause, table: str, live: Catalog) -> bool:
+    """Whether the catalog has what a clause adds; a foreign key goes by its columns, what has no name counts as there."""
+    kind = clause.action.removeprefix("ADD ").lower()
+    if keys := re.search(r"(?is)FOREIGN KEY\b[^(]*\(([^()]*)\)", clause.text):
+        columns = ", ".join(column.strip().strip("`") for column in keys[1].split(","))
+        return any(item.kind == kind and item.table == table and item.name.startswith(f"({columns}) to ") for item in live)
+    return not clause.name or Object(kind, table, clause.name) in live
+
+
+def _key(name: Name, target: str) -> str:
+    return f"{name.database or 'default'}.{name.name}" if target == "clickhouse" else name.name
+
+
+def _quoted(name: Name) -> str:
+    return ".".join("`" + part.replace("`", "``") + "`" for part in name if part)

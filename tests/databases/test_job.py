@@ -52,8 +52,8 @@ def test_fresh_servers_get_every_step_in_order(servers: Servers, sample: Steps) 
         assert all(fields <= line.keys() for line in result.events(event)), event
     assert [(s["n"], s["of"], s["line"]) for s in result.events("statement") if s["step"] == STEMS[1]] == [
         (1, 2, 2), (2, 2, 3)]
-    assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'migrate'") == [
-        ("schema_migrations",)]
+    assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'migrate' ORDER BY 1") == [
+        ("schema_migrations",), ("schema_migrations_journal",)]
 
 
 def test_second_run_writes_nothing(servers: Servers, sample: Steps) -> None:
