@@ -226,6 +226,7 @@ class MySQL:
         """As promised by the protocol. COM_RESET_CONNECTION would free the lock."""
         self.query("COMMIT")
         self.query("UNLOCK TABLES")
+        self._tables_locked = False
         self.query(f"USE `{self.address.database}`")
         self.query("SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci")
         self.query(f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1,"
@@ -241,6 +242,7 @@ class MySQL:
         """As promised by the protocol; behind somebody's lock it tries again, for a limited time, since nothing ran."""
         if re.match(r"(?i)LOCK\s+TABLES?\b", sql):
             sql += f", {self._journal} WRITE"  # nothing else can be used until UNLOCK TABLES
+            self._tables_locked = True
         try:
             self._patiently(lambda: self._sent(sql))
         except mysql.connector.Error as error:
@@ -407,19 +409,21 @@ class MySQL:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """One transaction, unless the step has one of its own open. BEGIN would end a LOCK TABLES, this does not."""
+        """One transaction, unless the step has one of its own open."""
         if not self._connection.autocommits:
             yield
             return
-        self._sent("SET autocommit = 0")
+        # START TRANSACTION would end a LOCK TABLES; while one holds, the step sees another autocommit instead.
+        begin, end = ("SET autocommit = 0", "SET autocommit = 1") if self._tables_locked else ("BEGIN", "COMMIT")
+        self._sent(begin)
         try:
             yield
         except mysql.connector.Error as error:
             if error.errno not in LOST:
                 self._sent("ROLLBACK")
-                self._sent("SET autocommit = 1")
+                self._sent(end)
             raise
-        self._sent("SET autocommit = 1")  # commits
+        self._sent(end)
 
     def remedies(self, entry: Entry) -> tuple[str, str]:
         where = f"WHERE version = {entry.version} AND statement = '{entry.statement}' AND nth = {entry.nth}"
