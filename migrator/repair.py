@@ -10,7 +10,7 @@ from migrator.journal import ROUTINES, is_repeatable, is_session
 from migrator.kinds import Clause, Kind, Name, classify
 from migrator.steps import Step
 
-KINDS = {"MATERIALIZED VIEW": "view"}  # others are called alike in catalogs and in SQL
+KINDS = {"TABLE": "table", "DICTIONARY": "table", "VIEW": "view", "MATERIALIZED VIEW": "view", "INDEX": "index"}
 
 
 def restorable(findings: Sequence[Finding], steps: Sequence[Step], mode: str) -> list[Step]:
@@ -48,12 +48,12 @@ def _restoring(text: str, kind: Kind, live: Catalog, target: str) -> str:
         return f"ALTER TABLE {_quoted(kind.name)} {', '.join(lost)}" if lost else ""
     if is_session(kind, text) or (is_repeatable(kind) and (kind.verb != "DROP" or kind.object_type in ROUTINES)):
         return text
-    if kind.verb != "CREATE" or kind.replaces or not kind.name:
+    called = KINDS | {routine: routine.lower() for routine in ROUTINES if target == "mysql"}
+    if kind.verb != "CREATE" or not kind.name or kind.object_type not in called:
         return ""
-    item = Object(KINDS.get(kind.object_type, kind.object_type.lower()), _key(kind.name, target))
-    if kind.table and kind.object_type in ("INDEX", "TRIGGER"):
-        item = Object(item.kind, _key(kind.table, target), kind.name.name)
-    return "" if item in live else text
+    part = kind.table if kind.object_type in ("INDEX", "TRIGGER") else None
+    place = (_key(part, target), kind.name.name) if part else (_key(kind.name, target), "")
+    return "" if Object(called[kind.object_type], *place) in live else text
 
 
 def _is_there(clause: Clause, table: str, live: Catalog) -> bool:

@@ -5,11 +5,14 @@ import multiprocessing
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import Database
+from tests.databases import clickhouse_shapes as shapes
+from tests.databases.mysql_session import connected
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MySQLServer
 from tests.servers.process import HOST
@@ -59,21 +62,24 @@ def _main(argv: tuple[str, ...], environ: dict[str, str], log: str) -> None:
 
 @dataclass
 class Figures:
-    """Of crash points: how many were tried, recovered by the first plain rerun or a later one, and what went wrong."""
+    """Of crash points: how many were tried, recovered by plain reruns, stopped by a run that says why, and wrong."""
 
     tried: int = 0
     recovered: int = 0
+    stopped: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.tried:5} tried {self.recovered:5} recovered {len(self.wrong):3} wrong"
+        return (f"{self.tried:5} tried {self.recovered:5} recovered {self.stopped:3} stopped, saying so"
+                f" {len(self.wrong):3} wrong")  # fmt: skip
 
 
 class Target:
-    """One server with a database for a run, and its contents as comparable values."""
+    """One server with a database for a run, its state at the beginning, and its contents as comparable values."""
 
     scheme: str
-    environ: dict[str, str]
+    variable: str
+    server: Any
 
     def url(self, port: int) -> str:
         raise NotImplementedError
@@ -92,19 +98,20 @@ class MySQLTarget(Target):
     scheme, variable = "mysql", "MYSQL_URL"
 
     def __init__(self, server: MySQLServer, before: str = "") -> None:
-        self.server, self.name, self.upstream, self._before = server, "crash", server.port, before
-        server.connect(user=server.user, password=server.password).close()  # over TLS, so that others need none
-        server.query("SET GLOBAL log_bin_trust_function_creators = 1")  # else MySQL wants SUPER for a trigger
+        self.server, self.name, self._before = server, "crash", before
 
     def url(self, port: int) -> str:
         server = self.server
         return server.url(self.name, ssl_mode="DISABLED").replace(f"{HOST}:{server.port}", f"{HOST}:{port}")
 
     def clean(self) -> None:
-        self.server.drop_database(self.name)
-        self.server.create_database(self.name)
+        server = self.server.start()
+        server.connect(user=server.user, password=server.password).close()  # over TLS, so that others need none
+        server.drop_database(self.name)
+        server.create_database(self.name)
         if self._before:
-            self.server.query(self._before, self.name)
+            with connected(Database(server, self.name)) as session:
+                session.run(self._before)
 
     def state(self) -> dict[str, Any]:
         query = lambda sql: self.server.query(sql, self.name)  # noqa: E731
@@ -126,33 +133,36 @@ class MySQLTarget(Target):
 class ClickHouseTarget(Target):
     scheme, variable = "http", "CLICKHOUSE_URL"
 
-    def __init__(self, server: ClickHouseServer, before: str = "") -> None:
-        self.server, self.upstream, self._before = server, server.port, before
+    def __init__(self, server: ClickHouseServer, before: Callable[[ClickHouseServer], object] | None = None) -> None:
+        self.server, self._before = server, before
 
     def url(self, port: int) -> str:
         return self.server.url().replace(f"{HOST}:{self.server.port}", f"{HOST}:{port}")
 
     def clean(self) -> None:
-        self.server.clean()
+        self.server.start().clean()
         for (name,) in self.server.query("SELECT name FROM system.functions WHERE origin = 'SQLUserDefined'"):
             self.server.query(f"DROP FUNCTION {name}")
-        for statement in filter(str.strip, self._before.split(";")):
-            self.server.query(statement)
+        if self._before:
+            self._before(self.server)
 
     def release(self) -> None:
         self.server.query("DROP TABLE IF EXISTS migrate.schema_migrations_lock SYNC")
 
     def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"functions": self.server.query(
-            "SELECT create_query FROM system.functions WHERE origin = 'SQLUserDefined'")}
-        for database, name, text, engine in self.server.query(
+        """Definitions, and rows; of the shipped tables those that were there before, for views may write others."""
+        query = self.server.query
+        found: dict[str, Any] = {
+            "functions": query("SELECT create_query FROM system.functions WHERE origin = 'SQLUserDefined'")}
+        for database, name, text, engine in query(
                 "SELECT database, name, create_table_query, engine FROM system.tables WHERE database NOT IN"
                 " ('system', 'information_schema', 'INFORMATION_SCHEMA') AND name != 'schema_migrations_journal'"):
             found[f"{database}.{name}"] = text
-            columns = "version, name" if database == "migrate" else "*"
-            if "View" not in engine:
-                found[f"rows of {database}.{name}"] = sorted(map(repr, self.server.query(
-                    f"SELECT {columns} FROM {database}.`{name}`")))
+            if database == "metrics":
+                found[f"rows of {name}"] = shapes.rows(self.server, name) if name in shapes.COLUMNS else []
+            elif "View" not in engine:
+                columns = "version, name" if database == "migrate" else "*"
+                found[f"rows of {name}"] = sorted(map(repr, query(f"SELECT {columns} FROM {database}.`{name}`")))
         return found
 
 
@@ -165,7 +175,7 @@ class Crashes:
         self._environ = {"MIGRATE_LOG_FORMAT": "json", "MIGRATE_STEPS_DIR": str(steps), "MIGRATE_TARGETS": name,
                          "MIGRATE_WAIT_TIMEOUT": "20", "MIGRATE_LOCK_TIMEOUT": "30"} | settings  # fmt: skip
         target.clean()
-        with Proxy(target.upstream, target.scheme) as proxy:
+        with Proxy(target.server.port, target.scheme) as proxy:
             run = self._start(proxy.port)
             assert run.wait() == 0, run.text
         self.commands, self.reference = proxy.count, target.state()
@@ -173,24 +183,29 @@ class Crashes:
     def _start(self, port: int) -> Run:
         return Run(self._environ | {self.target.variable: self.target.url(port)})
 
-    def point(self, command: int, mode: str, figures: Figures) -> None:
-        """Kill a run at this command, then run again until it succeeds, and compare."""
+    def point(self, command: int, mode: str, figures: Figures, *, server_dies: bool = False) -> None:
+        """Kill a run, or its server, at this command, then run again until it succeeds, and compare."""
         self.target.clean()
         runs: list[Run] = []
-        with Proxy(self.target.upstream, self.target.scheme, lambda: runs[0].kill(), fatal=command, mode=mode) as proxy:
+        kill = self.target.server.kill if server_dies else lambda: runs[0].kill()
+        with Proxy(self.target.server.port, self.target.scheme, kill, fatal=command, mode=mode) as proxy:
             runs.append(self._start(proxy.port))
-            runs[0].wait()
+            code = runs[0].wait()
         if not proxy.hit:
             return
-        figures.tried += 1
+        assert code == (3 if server_dies else -9), runs[0].text
+        self.target.server.start()
         self.target.release()
+        figures.tried += 1
         for _ in range(RERUNS):
-            again = self._start(self.target.upstream)
+            again = self._start(self.target.server.port)
             if again.wait() == 0:
                 break
         where = f"{mode} {command} of {self.commands}"
-        if again.process.exitcode:
-            figures.wrong.append(f"{where}: stuck: {again.lines[-1].get('error')}")
+        if again.process.exitcode == 6 and "cannot tell whether it took effect" in again.text:
+            figures.stopped += 1
+        elif again.process.exitcode:
+            figures.wrong.append(f"{where}: {again.lines[-1].get('error')}")
         elif difference := _difference(self.reference, self.target.state()):
             figures.wrong.append(f"{where}: {difference}")
         else:
