@@ -243,12 +243,10 @@ class MySQL:
         if re.match(r"(?i)LOCK\s+TABLES?\b", sql):
             sql += f", {self._journal} WRITE"  # nothing else can be used until UNLOCK TABLES
             self._tables_locked = True
-        try:
-            self._patiently(lambda: self._sent(sql))
-        except mysql.connector.Error as error:
-            raise self._ours(error) from None
+        self._patiently(lambda: self._sent(sql))
 
-    def _patiently(self, send: Callable[[], object]) -> None:
+    def _patiently(self, send: Callable[[], object], *, whole: bool = False) -> None:
+        """`whole` says that where the server refuses this, nothing of it stays."""
         patience, alone = time.monotonic() + DDL_PATIENCE_SECONDS, self._connection.autocommits
         while True:
             try:
@@ -257,7 +255,10 @@ class MySQL:
             except mysql.connector.Error as error:
                 lost_more = error.errno == DEADLOCK and not alone
                 if error.errno not in TRANSIENT or lost_more or time.monotonic() > patience:
-                    raise
+                    ours = self._ours(error)
+                    if isinstance(ours, StatementRefused):
+                        ours.checked = whole and error.errno not in CUT_SHORT
+                    raise ours from None
                 time.sleep(0.5)
 
     def _sent(self, sql: str) -> Rows:
@@ -355,12 +356,17 @@ class MySQL:
     def record(self, row: Applied) -> None:
         texts = {"name": row.name, "checksum": row.checksum, "image": row.image, "host": row.host, "run": row.run}
         values = {**{key: quote(text) for key, text in texts.items()}, "seconds": repr(row.seconds)}
-        with self._transaction():
-            self.query(
-                f"INSERT INTO {self._ledger} (version, description, {', '.join(values)}) SELECT {row.version},"
-                f" {quote(row.description[:255])}, {', '.join(values.values())} FROM DUAL"
-                f" ON DUPLICATE KEY UPDATE {', '.join(f'{key} = {value}' for key, value in values.items())}")
-            self.query(f"DELETE FROM {self._journal} WHERE version = {row.version}")
+        row_text = (
+            f"INSERT INTO {self._ledger} (version, description, {', '.join(values)}) SELECT {row.version},"
+            f" {quote(row.description[:255])}, {', '.join(values.values())} FROM DUAL"
+            f" ON DUPLICATE KEY UPDATE {', '.join(f'{key} = {value}' for key, value in values.items())}")
+
+        def send() -> None:
+            with self._transaction():
+                self._sent(row_text)
+                self._sent(f"DELETE FROM {self._journal} WHERE version = {row.version}")
+
+        self._patiently(send)
 
     # The journal.
 
@@ -399,13 +405,7 @@ class MySQL:
                 self._sent(sql)
                 self._sent(self._rows_of([*before[:-1], done] if atomic else [done]))
 
-        try:
-            self._patiently(send)
-        except mysql.connector.Error as error:
-            refused = self._ours(error)
-            if isinstance(refused, StatementRefused):
-                refused.checked = kind.verb not in PROGRAMS and error.errno not in CUT_SHORT
-            raise refused from None
+        self._patiently(send, whole=kind.verb not in PROGRAMS)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -84,6 +84,10 @@ class Target:
     def url(self, port: int) -> str:
         raise NotImplementedError
 
+    def wake(self) -> None:
+        """The server runs, if it did not, and takes logins."""
+        self.server.start()
+
     def clean(self) -> None:
         raise NotImplementedError
 
@@ -104,13 +108,16 @@ class MySQLTarget(Target):
         server = self.server
         return server.url(self.name, ssl_mode="DISABLED").replace(f"{HOST}:{server.port}", f"{HOST}:{port}")
 
-    def clean(self) -> None:
+    def wake(self) -> None:
         server = self.server.start()
         server.connect(user=server.user, password=server.password).close()  # over TLS, so that others need none
-        server.drop_database(self.name)
-        server.create_database(self.name)
+
+    def clean(self) -> None:
+        self.wake()
+        self.server.drop_database(self.name)
+        self.server.create_database(self.name)
         if self._before:
-            with connected(Database(server, self.name)) as session:
+            with connected(Database(self.server, self.name)) as session:
                 session.run("SET timestamp = 1767322805;" + self._before)  # else its rows tell when they were made
 
     def state(self) -> dict[str, Any]:
@@ -194,7 +201,7 @@ class Crashes:
         if not proxy.hit:
             return
         assert code == (3 if server_dies else -9), runs[0].text
-        self.target.server.start()
+        self.target.wake()
         self.target.release()
         figures.tried += 1
         for _ in range(RERUNS):
