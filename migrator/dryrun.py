@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from migrator.databases import Database
 from migrator.errors import StatementRefused, StepFailed
+from migrator.journal import Journal
 from migrator.kinds import Kind, classify
 from migrator.logs import Log
 from migrator.session import Run
@@ -28,7 +29,10 @@ class DryRun:
         self._current = dict(self._home)
         if step.is_python:
             return self._python(step, run)
+        journal = Journal(self._databases[step.target], step, "", 0)
         for number, statement in enumerate(step.statements, 1):
+            if journal.is_done(statement):
+                continue
             kind = classify(statement.text, step.target)
             self._log.info("statement", step=step.stem, target=step.target, n=number, of=len(step.statements),
                            line=statement.line, would=_summary(kind))

@@ -78,9 +78,16 @@ class Disagreement(MigrateError):
 
 
 class StatementRefused(MigrateError):
-    """The server refused a statement; the ones before it are applied, and the next run starts the step again."""
+    """The server refused a statement; the ones before it are applied, and the next run goes on with this one.
+
+    `checked` if the server refused it before it did anything.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, *, checked: bool = False):
+        super().__init__(message)
+        self.checked = checked
 
 
 class Forbidden(StatementRefused):
@@ -90,7 +97,7 @@ class Forbidden(StatementRefused):
 
 
 class StepFailed(MigrateError):
-    """A step stopped at a statement or raised; earlier steps stay applied, this one runs again, whole."""
+    """A step stopped at a statement or raised; earlier steps stay applied, a Python step runs again, whole."""
 
     exit_code = 6
 

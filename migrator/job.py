@@ -20,13 +20,14 @@ from migrator.errors import (
     VerificationFailed,
 )
 from migrator.expected import Expected, load_expected, unverified
+from migrator.journal import Journal
 from migrator.ledger import Applied
 from migrator.lock import RunLock
 from migrator.logs import Log
 from migrator.plan import Plan, make_plan
-from migrator.repair import restorable
+from migrator.repair import restorable, restoring
 from migrator.report import Report
-from migrator.session import Run
+from migrator.session import Run, Session
 from migrator.settings import Settings
 from migrator.steps import Step, discover
 from migrator.verify import verify_schema, verify_step, verify_steps
@@ -132,23 +133,29 @@ class Job:
         self.report.failed = ""
         self.log.info("step_applied", step=step.stem, target=step.target, seconds=seconds)
 
-    def execute(self, step: Step) -> None:
-        """Send a step's statements one by one, or call its `apply`. Raises StepFailed, naming file and line."""
-        self.send(step, self.runs[step.stem])
-        for database in self.databases.values():
-            database.fresh_session()
+    def execute(self, step: Step, *, again: bool = False) -> None:
+        """Send a step's statements one by one, or call its `apply`. Raises StepFailed, naming file and line.
 
-    def send(self, step: Step, run: Run) -> None:
+        With `again`, of an SQL step that is applied already, only what brings back what is missing.
+        """
+        run = self.runs[step.stem]
         if step.is_python:
             if run.call("apply") is None and run.function("verify") is None:
                 raise StepFailed(f"{step.path.name}: defines neither apply nor verify, so it would be done unproven")
-            return
-        session, of = run.session(step.target), len(step.statements)
-        for number, statement in enumerate(step.statements, 1):
+        elif again:
+            self.send_again(step, run.session(step.target))
+        else:
+            Journal(self.databases[step.target], step, self.identity.run, self.settings.lock_timeout).apply(
+                run.session(step.target))
+        for database in self.databases.values():
+            database.fresh_session()
+
+    def send_again(self, step: Step, session: Session) -> None:
+        for text, place in restoring(step, self.databases[step.target].catalog(None)):
             try:
-                session.execute(statement.text, line=statement.line, of=of)
+                session.execute(text, place)
             except StatementRefused as error:
-                raise StepFailed(f"{step.path.name}:{statement.line}: statement {number} of {of} was refused:"
+                raise StepFailed(f"{step.path.name}:{place['line']}: statement {place['n']} of {place['of']} was refused:"
                                  f" {error}") from None
 
     def verify(self, plan: Plan, repair: str = "none") -> None:
@@ -174,7 +181,7 @@ class Job:
         self.preflight(steps)
         for step in steps:
             self.report.failed = step.stem
-            self.execute(step)
+            self.execute(step, again=True)
         self.report.failed = ""
         after = self.findings(plan, self.steps)
         for finding in before:

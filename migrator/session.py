@@ -29,14 +29,23 @@ class Session:
         """The rows of a reading statement."""
         return self._database.query(sql)
 
-    def execute(self, sql: str, *, line: int | None = None, of: int | None = None) -> None:
-        """Send one statement and wait for its end. Raises StatementRefused with the server's code and message."""
+    def execute(self, sql: str, place: Mapping[str, int | None] | None = None,
+                send: Callable[[str, str], None] | None = None) -> None:
+        """Send one statement and wait for its end. Raises StatementRefused with the server's code and message.
+
+        The journal gives the statement's place in its file (`n`, `of`, `line`), and at times a way of its own to send.
+        """
         self._run.check_lock()
         self._number += 1
+        place = place or {"n": self._number, "of": None, "line": None}
         started = time.monotonic()
-        self._database.execute(sql, label=f"{self.step} {self._number}")
-        fields = {"n": self._number, "of": of, "line": line, "seconds": time.monotonic() - started}
-        self.log.info("statement", step=self.step, target=self.target, **fields)
+        (send or self._database.execute)(sql, f"{self.step} {place['n']}")
+        self.log.info("statement", step=self.step, target=self.target, **place, seconds=time.monotonic() - started)
+
+    def skipped(self, place: Mapping[str, int | None], run: str) -> None:
+        """Say that a statement took effect in an earlier run."""
+        self.log.info("statement", step=self.step, target=self.target, **place, seconds=0.0,
+                      skipped=f"took effect in run {run}")
 
     def changes(self, definitions: str) -> list[Change]:
         """What `converge` would do now; reads only."""

@@ -16,6 +16,7 @@ from migrator.statements import Statement, StatementError, split
 NAME = re.compile(r"(?P<version>[0-9]{4})_(?P<title>[a-z0-9][a-z0-9_]{0,99})\.(?P<target>clickhouse|mysql)\.(?P<kind>sql|py)")
 VERIFY = re.compile(r"(?P<stem>.+)\.verify\.sql")
 SHARED = re.compile(r"^(?:--|#) shared: (\S+) \(([^()\n]+)\)\s*$", re.MULTILINE)
+IDEMPOTENT = re.compile(r"^(?:--|#) migrate: idempotent\s*$", re.MULTILINE)
 MAX_BYTES = 256 * 1024 * 1024
 
 
@@ -64,6 +65,11 @@ class Step:
         """Tables that the application owns and this step only creates when missing: the columns required of them."""
         return {table: tuple(column.strip() for column in columns.split(","))
                 for table, columns in SHARED.findall(self.text)}
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether the file says that each of its statements may be sent again, whatever came of it."""
+        return bool(IDEMPOTENT.search(self.text))
 
     def parse(self) -> None:
         """Look at the whole file before anything is sent, so that a broken one leaves nothing half applied."""

@@ -15,6 +15,8 @@ import tenacity
 from migrator.catalogs import Attributes, Catalog, Object
 from migrator.converge import Change
 from migrator.errors import MigrateError, Unreachable
+from migrator.journal import Answer, Entry
+from migrator.kinds import Kind
 from migrator.ledger import Applied
 from migrator.logs import Log
 from migrator.settings import Address, Settings
@@ -79,7 +81,28 @@ class Database(Protocol):
         """Create the ledger and its journal where missing."""
 
     def record(self, row: Applied) -> None:
-        """Write a finished step; the first `applied_at` of a version is kept."""
+        """Write a finished step; the first `applied_at` of a version is kept. Its journal is not needed any more."""
+
+    def read_journal(self, version: int) -> list[Entry]:
+        """The newest entry of each statement of a step; none where there is no journal."""
+
+    def write_journal(self, entries: Sequence[Entry]) -> None:
+        """Write entries, all of them or none; the last one of a statement holds."""
+
+    def answer(self, sql: str, kind: Kind) -> Answer:
+        """What the catalog says now of that which the statement would change."""
+
+    def took_effect(self, sql: str, kind: Kind, intent: Entry) -> bool | None:
+        """Whether a statement took effect that was sent after this entry was written; None if nothing tells."""
+
+    def unfinished(self, kind: Kind) -> str:
+        """What still changes the statement's object on the server's side; empty if nothing does."""
+
+    def execute_once(self, sql: str, kind: Kind, before: Sequence[Entry], done: Entry, label: str) -> None:
+        """Execute a statement of which the catalog tells nothing, with its entries (`before` ends with its intent)."""
+
+    def remedies(self, entry: Entry) -> tuple[str, str]:
+        """Statements for a person: to have one sent again; to have it skipped."""
 
     def try_lock(self) -> str:
         """Take the run lock if it is free; else say who has it. Empty means: it is ours."""

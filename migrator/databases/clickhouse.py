@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import secrets
@@ -18,9 +19,11 @@ from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, Res
 
 from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs
 from migrator.converge import Change
-from migrator.databases import KEPT, Identity, NotYet, Rows
+from migrator.databases import KEPT, Identity, NotYet, Rows, clickhouse_probe as probe
 from migrator.databases.clickhouse_lock import Lock
 from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
+from migrator.journal import Answer, Entry
+from migrator.kinds import Kind
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
 
@@ -31,9 +34,11 @@ SCHEMA = "migrate"  # the database of ledger, journal and lock
 GIVE_UP_SECONDS = 2.0  # for what is asked on the way out
 
 # Several of these defaults changed between releases, so they go out with every statement. 2 waits for all replicas.
-SEND = {"async_insert": 0, "mutations_sync": 2, "alter_sync": 2, "wait_end_of_query": 1}
+# The query log tells the next run which statements came to their end.
+SEND = {"async_insert": 0, "mutations_sync": 2, "alter_sync": 2, "wait_end_of_query": 1, "log_queries": 1}
 READ_ONLY = {"readonly": 2}  # refuses every write and DDL, and still accepts the settings of a query
 
+CHECKED = {62, 46, 48, 50, 81, 115, 497}  # refused while the statement was being read
 LOGIN = {516, 192, 193, 194, 195}
 DENIED = {497, 291, 164, 472, 392, 514}
 # Refused before execution: nothing was applied (system.errors names; docs/reliability.md).
@@ -128,6 +133,8 @@ class ClickHouse:
         # From here on a statement may take as long as it needs; whoever waits for it has a deadline and signals.
         self._set_timeout(None)
         self._ledger = f"{SCHEMA}.{settings.ledger_table}"
+        self._journal = f"{self._ledger}_journal"
+        self._mark = f"migrate {settings.ledger_table}"  # of the statements of all runs that share this lock
         self._lock = Lock(self, f"{self._ledger}_lock", identity)
         self.running = ""
         self.fresh_session()
@@ -154,7 +161,7 @@ class ClickHouse:
     def execute(self, sql: str, label: str = "") -> None:
         self._number += 1
         self.running = "-".join(["migrate", self.identity.run, *label.split(), str(self._number)])
-        marks = {"query_id": self.running, "log_comment": f"migrate {label}".strip()}
+        marks = {"query_id": self.running, "log_comment": f"{self._mark} {label}".strip()}
         limits = SEND if self._writes else READ_ONLY
         self._sent(lambda: self._client.command(sql, settings={**limits, **marks, **self._session}), sql)
         self.running = ""
@@ -167,8 +174,8 @@ class ClickHouse:
             if getattr(error, "code", None) is None:
                 raise LostConnection(f"{self.address}: the connection was lost: {_reason(_root(error))}") from None
             if error.code in DENIED:
-                raise Forbidden(f"{self.address}: {_message(error)}") from None
-            raise StatementRefused(_message(error)) from None
+                raise Forbidden(f"{self.address}: {_message(error)}", checked=error.code in CHECKED) from None
+            raise StatementRefused(_message(error), checked=error.code in CHECKED) from None
         except ClickHouseError as error:
             raise StatementRefused(_message(error)) from None
 
@@ -218,7 +225,7 @@ class ClickHouse:
             f"SELECT name FROM system.columns WHERE database = '{SCHEMA}' AND table = '{table}'")}
 
     def prepare_ledger(self) -> None:
-        if self._columns(self.settings.ledger_table):
+        if all(self._columns(f"{self.settings.ledger_table}{suffix}") for suffix in ("", "_journal")):
             return
         self.execute(f"CREATE DATABASE IF NOT EXISTS {SCHEMA} ENGINE = Atomic")
         self.execute(f"""CREATE TABLE IF NOT EXISTS {self._ledger} (
@@ -233,6 +240,17 @@ class ClickHouse:
             seconds Float64 COMMENT 'how long the step took',
             recorded_at DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'the newest row of a version holds'
             ) ENGINE = ReplacingMergeTree(recorded_at) ORDER BY version COMMENT 'finished steps; written by migrate'""")
+        self.execute(f"""CREATE TABLE IF NOT EXISTS {self._journal} (
+            version UInt32 COMMENT 'number of the step',
+            statement String COMMENT 'SHA-256 of its text',
+            nth UInt32 COMMENT 'among those of the same text',
+            state String COMMENT 'intent, done or refused',
+            run String COMMENT 'id of the run, as in its log',
+            label String COMMENT 'step and number, as in query ids',
+            answer String COMMENT 'what the catalog said before',
+            at DateTime64(3, 'UTC') DEFAULT now64(3)
+            ) ENGINE = ReplacingMergeTree PARTITION BY version ORDER BY (version, statement, nth)
+            COMMENT 'statements of steps that are not finished, the row inserted last holds; written by migrate'""")
 
     def record(self, row: Applied) -> None:
         at = row.applied_at or datetime.now(UTC).isoformat()
@@ -241,9 +259,59 @@ class ClickHouse:
             f"INSERT INTO {self._ledger} (version, description, applied_at, name, checksum, image, host, run, seconds)"
             f" SELECT {row.version}, {quote(row.description)}, parseDateTimeBestEffort({quote(at)}, 'UTC'), {texts},"
             f" {row.seconds!r}", "ledger")
+        self.execute(f"ALTER TABLE {self._journal} DROP PARTITION {row.version}", "ledger")
+
+    # The journal.
+
+    def read_journal(self, version: int) -> list[Entry]:
+        if not self._columns(f"{self.settings.ledger_table}_journal"):
+            return []
+        return [Entry(*row) for row in self.query("SELECT version, statement, nth, state, run, label, answer"
+                                                  f" FROM {self._journal} FINAL WHERE version = {version}")]
+
+    def write_journal(self, entries: Sequence[Entry]) -> None:
+        rows = ", ".join(f"({e.version}, '{e.statement}', {e.nth}, '{e.state}', '{e.run}', '{e.label}', '{e.answer}')"
+                         for e in entries)
+        self.execute(f"INSERT INTO {self._journal} (version, statement, nth, state, run, label, answer) VALUES {rows}",
+                     "journal")
+
+    def answer(self, sql: str, kind: Kind) -> Answer:
+        return probe.answer(self.query, sql, kind)
+
+    def took_effect(self, sql: str, kind: Kind, intent: Entry) -> bool | None:
+        with contextlib.suppress(StatementRefused):  # without the right or the log, what is there by now must do
+            self.execute("SYSTEM FLUSH LOGS query_log", "journal")
+        return probe.took_effect(self.query, sql, kind, intent)
+
+    def unfinished(self, kind: Kind) -> str:
+        from migrator.converge.clickhouse_refusals import refuse_failed_mutations
+
+        if kind.verb not in ("ALTER", "DELETE") or not kind.name:
+            return ""
+        database = kind.name.database or self.query("SELECT currentDatabase()")[0][0]
+        table = f"{database}.{kind.name.name}"
+        running = refuse_failed_mutations(self.query, [table])
+        return f"{running} mutation(s) of {table}" if running else ""
+
+    def execute_once(self, sql: str, kind: Kind, before: Sequence[Entry], done: Entry, label: str) -> None:
+        self.write_journal(before)
+        self.execute(sql, label)
+        self.write_journal([done])
+
+    def remedies(self, entry: Entry) -> tuple[str, str]:
+        where = f"WHERE version = {entry.version} AND statement = '{entry.statement}' AND nth = {entry.nth}"
+        return (f"DELETE FROM {self._journal} {where}",
+                f"ALTER TABLE {self._journal} UPDATE state = 'done' {where} SETTINGS mutations_sync = 1")
 
     def try_lock(self) -> str:
-        return self._lock.take()
+        return self._lock.take() or self._orphan()
+
+    def _orphan(self) -> str:
+        """A statement of a step that an earlier run left behind: no other may begin beside it."""
+        found = self.query(f"SELECT query_id, toUInt64(elapsed) FROM system.processes WHERE match(Settings['log_comment'],"
+                           f" '^{self._mark} [0-9]{{4}}_') AND NOT startsWith(query_id, 'migrate-{self.identity.run}-')")
+        return "".join(f"statement {name}, left by a run that ended, has been running for {seconds} s"
+                       for name, seconds in found[:1])
 
     def holds_lock(self) -> bool:
         return self._lock.is_ours()

@@ -30,6 +30,9 @@ class Lock:
         self._beating: threading.Event | None = None  # set to end the heartbeat; None while we want no lock
 
     def take(self) -> str:
+        """Empty when the lock is ours, now or already; else who has it."""
+        if self._beating:
+            return ""
         owner = json.dumps({"host": self._identity.host, "run": self._identity.run})
         self._beating = threading.Event()  # before the try: a CREATE whose reply is lost may have made the table
         try:

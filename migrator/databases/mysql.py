@@ -7,18 +7,20 @@ import hashlib
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import mysql.connector
 from mysql.connector.authentication import MySQLAuthenticator
 from mysql.connector.connection import MySQLConnection
-from mysql.connector.constants import ClientFlag
+from mysql.connector.constants import ClientFlag, ServerFlag
 
 from migrator.catalogs import Attributes, Catalog, Object, mysql as catalogs
 from migrator.converge import Change
-from migrator.databases import KEPT, Identity, NotYet, Rows
+from migrator.databases import KEPT, Identity, NotYet, Rows, mysql_probe as probe
 from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
+from migrator.journal import Answer, Entry
+from migrator.kinds import Kind
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
 
@@ -36,7 +38,12 @@ NOT_YET = {2002, 2003, 2005, 1040, 1203, 1226, 3032, 1053, 2013, 2006, 2055, 302
 LOGIN = {1045, 1044, 1698, 3118, 4151, 1130, 1524, 2059, 2061, 1251, 3159, 2026}
 DENIED = {1142, 1143, 1044, 1227, 1370, 1419}
 LOST = {2006, 2013, 2055, 2045, 2014, 2027, 4031, 1927, 1053, -1, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 3169}
-TRANSIENT = {1205, 1213, 3572}
+DEADLOCK = 1213  # takes the whole transaction back
+TRANSIENT = {1205, DEADLOCK, 3572}
+CUT_SHORT = {1317, 3024, 1969, 1180, 3101}  # in the middle, or while committing
+# One transaction with their journal row: they commit nothing by themselves.
+ATOMIC = ("INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "WITH", "LOAD", "DO", "TABLE", "VALUES")
+PROGRAMS = ("CALL", "EXECUTE", "BEGIN", "SET", "XA")  # may have done something, and committed it, before they fail
 # PREPARE got past the parser: not to be prepared, or an object is missing that an earlier step may still create.
 PARSED = {1295, 1792, 1146, 1054, 1305, 1049, 1091, 1360, 1539, 1051, 4092, 1176, 1356, 1461}
 
@@ -95,8 +102,13 @@ class Connection(MySQLConnection):
     """The driver's pure connection, which insists on TLS where it was asked for, and on the guard where there is none."""
 
     def __init__(self, must_encrypt: bool, **options: Any):
-        self._must_encrypt = must_encrypt
+        self._must_encrypt, self.autocommits = must_encrypt, True
         super().__init__(**options)
+
+    def _handle_server_status(self, flags: int) -> None:
+        """Note whether the next statement would be a transaction of its own."""
+        super()._handle_server_status(flags)
+        self.autocommits = bool(flags & ServerFlag.STATUS_AUTOCOMMIT) and not flags & ServerFlag.STATUS_IN_TRANS
 
     def _do_handshake(self) -> None:
         self._authenticator = Guard()
@@ -204,6 +216,7 @@ class MySQL:
         self.version, self._id = self.query("SELECT @@version, CONNECTION_ID()")[0]
         self.dialect = "mariadb" if "mariadb" in self.version.lower() else "mysql"
         self._ledger = f"`{settings.ledger_table}`"
+        self._journal = f"`{address.database}`.`{settings.ledger_table}_journal`"
         digest = hashlib.sha256(f"{address.database}.{settings.ledger_table}".encode()).hexdigest()[:32]
         self._lock, self._locked = f"migrate_{digest}", False
         self.fresh_session()
@@ -213,6 +226,8 @@ class MySQL:
     def fresh_session(self) -> None:
         """As promised by the protocol. COM_RESET_CONNECTION would free the lock."""
         self.query("COMMIT")
+        self.query("UNLOCK TABLES")
+        self._tables_locked = False
         self.query(f"USE `{self.address.database}`")
         self.query("SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci")
         self.query(f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1,"
@@ -226,14 +241,25 @@ class MySQL:
 
     def execute(self, sql: str, label: str = "") -> None:
         """As promised by the protocol; behind somebody's lock it tries again, for a limited time, since nothing ran."""
-        patience = time.monotonic() + DDL_PATIENCE_SECONDS
+        if re.match(r"(?i)LOCK\s+TABLES?\b", sql):
+            sql += f", {self._journal} WRITE"  # nothing else can be used until UNLOCK TABLES
+            self._tables_locked = True
+        self._patiently(sql, lambda: self._sent(sql))
+
+    def _patiently(self, sql: str, send: Callable[[], object], *, whole: bool = False) -> None:
+        """`sql` is what may have to wait; `whole` says that where the server refuses this, nothing of it stays."""
+        patience, alone = time.monotonic() + DDL_PATIENCE_SECONDS, self._connection.autocommits
         while True:
             try:
-                self._sent(sql)
+                send()
                 return
             except mysql.connector.Error as error:
-                if error.errno not in TRANSIENT or time.monotonic() > patience:
-                    raise self._ours(error) from None
+                lost_more = error.errno == DEADLOCK and not alone
+                if error.errno not in TRANSIENT or lost_more or time.monotonic() > patience:
+                    ours = self._ours(error)
+                    if isinstance(ours, StatementRefused):
+                        ours.checked = whole and error.errno not in CUT_SHORT
+                    raise ours from None
                 self.behind(f"{_message(error)}: {self._in_the_way(sql)}")
                 time.sleep(0.5)
 
@@ -337,13 +363,89 @@ class MySQL:
                 if not self.OURS.keys() <= self._ledger_columns().keys():  # else a rival was faster
                     raise
 
+        self.execute(f"CREATE TABLE IF NOT EXISTS {self._journal} (version INT NOT NULL, statement CHAR(64) NOT NULL"
+                     " COMMENT 'SHA-256 of its text', nth INT NOT NULL COMMENT 'among those of the same text', state"
+                     " VARCHAR(8) NOT NULL COMMENT 'intent, done or refused', run VARCHAR(64) NOT NULL, label"
+                     " VARCHAR(160) NOT NULL COMMENT 'step and number', answer TEXT NOT NULL COMMENT 'digests of what the"
+                     " catalog said before', at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (version,"
+                     " statement, nth)) ENGINE=InnoDB DEFAULT CHARSET=ascii COLLATE=ascii_bin COMMENT='statements of"
+                     " steps that are not finished; written by migrate'")
+
     def record(self, row: Applied) -> None:
         texts = {"name": row.name, "checksum": row.checksum, "image": row.image, "host": row.host, "run": row.run}
         values = {**{key: quote(text) for key, text in texts.items()}, "seconds": repr(row.seconds)}
-        self.execute(
+        row_text = (
             f"INSERT INTO {self._ledger} (version, description, {', '.join(values)}) SELECT {row.version},"
             f" {quote(row.description[:255])}, {', '.join(values.values())} FROM DUAL"
-            f" ON DUPLICATE KEY UPDATE {', '.join(f'{key} = {value}' for key, value in values.items())}", "ledger")
+            f" ON DUPLICATE KEY UPDATE {', '.join(f'{key} = {value}' for key, value in values.items())}")
+
+        def send() -> None:
+            with self._transaction():
+                self._sent(row_text)
+                self._sent(f"DELETE FROM {self._journal} WHERE version = {row.version}")
+
+        self._patiently(row_text, send)
+
+    # The journal.
+
+    def read_journal(self, version: int) -> list[Entry]:
+        if not self.query("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE()"
+                          f" AND table_name = '{self.settings.ledger_table}_journal'"):
+            return []
+        return [Entry(*row) for row in self.query("SELECT version, statement, nth, state, run, label, answer"
+                                                  f" FROM {self._journal} WHERE version = {version}")]
+
+    def write_journal(self, entries: Sequence[Entry]) -> None:
+        self.query(self._rows_of(entries))
+
+    def _rows_of(self, entries: Sequence[Entry]) -> str:
+        rows = ", ".join(f"({e.version}, '{e.statement}', {e.nth}, '{e.state}', '{e.run}', '{e.label}', '{e.answer}')"
+                         for e in entries)
+        return f"REPLACE INTO {self._journal} (version, statement, nth, state, run, label, answer) VALUES {rows}"
+
+    def answer(self, sql: str, kind: Kind) -> Answer:
+        return probe.answer(self.query, kind)
+
+    def took_effect(self, sql: str, kind: Kind, intent: Entry) -> bool | None:
+        return probe.took_effect(intent.answer, self.answer(sql, kind).text)
+
+    def unfinished(self, kind: Kind) -> str:
+        return ""  # the lock is this connection's, and the connection of an earlier statement kept it to its end
+
+    def execute_once(self, sql: str, kind: Kind, before: Sequence[Entry], done: Entry, label: str) -> None:
+        """In one transaction with its row. What commits by itself leaves its intent behind: then nothing tells."""
+        atomic = kind.verb in ATOMIC
+
+        def send() -> None:
+            with self._transaction():
+                if not atomic:
+                    self._sent(self._rows_of(before))
+                self._sent(sql)
+                self._sent(self._rows_of([*before[:-1], done] if atomic else [done]))
+
+        self._patiently(sql, send, whole=kind.verb not in PROGRAMS)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One transaction, unless the step has one of its own open."""
+        if not self._connection.autocommits:
+            yield
+            return
+        # START TRANSACTION would end a LOCK TABLES; while one holds, the step sees another autocommit instead.
+        begin, end = ("SET autocommit = 0", "SET autocommit = 1") if self._tables_locked else ("BEGIN", "COMMIT")
+        self._sent(begin)
+        try:
+            yield
+        except mysql.connector.Error as error:
+            if error.errno not in LOST:
+                self._sent("ROLLBACK")
+                self._sent(end)
+            raise
+        self._sent(end)
+
+    def remedies(self, entry: Entry) -> tuple[str, str]:
+        where = f"WHERE version = {entry.version} AND statement = '{entry.statement}' AND nth = {entry.nth}"
+        return f"DELETE FROM {self._journal} {where}", f"UPDATE {self._journal} SET state = 'done' {where}"
 
     # The lock belongs to the connection that does the work, so it outlives a killed job as long as its last statement.
 

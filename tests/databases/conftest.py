@@ -110,7 +110,7 @@ class Sent:
     @property
     def writes(self) -> list[str]:
         """All that does more than read and set up its own session."""
-        reads = ("SELECT", "WITH", "SHOW", "EXPLAIN", "SET SESSION", "SET NAMES", "SET @@SESSION", "USE ", "COMMIT")
+        reads = ("SELECT", "WITH", "SHOW", "EXPLAIN", "SET SESSION", "SET NAMES", "SET @@SESSION", "USE ", "COMMIT", "UNLOCK TABLES")
         return [text for text in self.clickhouse + self.mysql if not text.upper().startswith(reads)]
 
 

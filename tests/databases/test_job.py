@@ -52,8 +52,8 @@ def test_fresh_servers_get_every_step_in_order(servers: Servers, sample: Steps) 
         assert all(fields <= line.keys() for line in result.events(event)), event
     assert [(s["n"], s["of"], s["line"]) for s in result.events("statement") if s["step"] == STEMS[1]] == [
         (1, 2, 2), (2, 2, 3)]
-    assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'migrate'") == [
-        ("schema_migrations",)]
+    assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'migrate' ORDER BY 1") == [
+        ("schema_migrations",), ("schema_migrations_journal",)]
 
 
 def test_second_run_writes_nothing(servers: Servers, sample: Steps) -> None:
@@ -362,7 +362,7 @@ def test_cleanup_drops_old_tables_only_when_told(servers: Servers, sample: Steps
     assert [line["dropped"] for line in dropped.events("statement")] == [
         "DROP TABLE shop.events__before_0001", "DROP TABLE shop.events__before_0001_2", "DROP TABLE people__before_0002"]
     tables = {name for (name,) in servers.mysql.query("SHOW TABLES")}
-    assert tables == {"people", "orders", "schema_migrations", "people__before_christmas", "people__before"}
+    assert tables == {"people", "orders", "schema_migrations", "schema_migrations_journal", "people__before_christmas", "people__before"}
     assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'shop' ORDER BY name") == [
         ("events",), ("events__before_x",), ("totals",)]
     assert sample.run(servers, "cleanup", "--yes").events("statement") == []

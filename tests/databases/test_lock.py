@@ -33,8 +33,8 @@ def test_six_rivals_apply_each_step_once(servers: Servers, sample: Steps) -> Non
     for text, statements in [("CREATE TABLE IF NOT EXISTS shop.events", sent.clickhouse), ("INSERT INTO people", sent.mysql),
                              ("INSERT INTO shop.totals", sent.clickhouse), ("CREATE TABLE IF NOT EXISTS orders", sent.mysql)]:
         assert len([statement for statement in statements if text in statement]) == 1, text
-    assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'migrate'") == [
-        ("schema_migrations",)]
+    assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'migrate' ORDER BY 1") == [
+        ("schema_migrations",), ("schema_migrations_journal",)]
 
 
 def test_six_rivals_on_clickhouse_alone(fresh_clickhouse: ClickHouseServer, steps: Steps) -> None:

@@ -1,0 +1,174 @@
+"""The statement journal: whatever kills a run, each statement of an SQL step takes effect once, and none is guessed at.
+
+No server takes DDL back, and a statement goes on when its client dies. So before a statement whose effect shows in the
+catalog goes out, an `intent` is written with what the catalog says then; after a crash, what it says now decides. What
+shows nowhere goes out with its `done`, in one transaction where the server has one. A statement is known by its text,
+so a file that is corrected after a failure goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from migrator.errors import Locked, StatementRefused, StepFailed
+from migrator.kinds import Kind, classify
+from migrator.statements import Statement
+from migrator.steps import Step
+
+if TYPE_CHECKING:
+    from migrator.databases import Database
+
+INTENT, DONE, REFUSED = "intent", "done", "refused"
+# Lost with the connection, so they are sent in every run, and need no journal.
+SESSION = ("SET", "USE", "PREPARE", "DEALLOCATE", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "LOCK", "UNLOCK")
+# Twice is as good as once, as long as nothing else came after.
+REPEATABLE = ("GRANT", "REVOKE", "OPTIMIZE", "ANALYZE", "CHECK", "CHECKSUM", "REPAIR", "FLUSH", "KILL", "SHOW", "DESCRIBE",
+              "DESC", "EXPLAIN", "EXISTS", "SYSTEM")  # fmt: skip
+ROUTINES = ("FUNCTION", "PROCEDURE", "TRIGGER", "EVENT")
+TEXTS = ("VIEW", "USER", "ROLE", *ROUTINES)  # hold no rows, so OR REPLACE takes none away
+PAUSE_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: a statement of a step, by its text's SHA-256 and its number among those of the same text.
+
+    `label` is the step's stem and the statement's number when it was sent, as in its query id; `answer` is what the
+    catalog said before.
+    """
+
+    version: int
+    statement: str
+    nth: int
+    state: str
+    run: str
+    label: str
+    answer: str = ""
+
+
+class Answer(NamedTuple):
+    """What a server says of the objects that a statement would change; `lasting` if it still will after a restart."""
+
+    text: str = ""
+    lasting: bool = False
+
+
+def is_session(kind: Kind, text: str) -> bool:
+    """Whether a statement does nothing but to its session. MariaDB's SET STATEMENT … FOR and BEGIN NOT ATOMIC do."""
+    words = text[:100].upper().split()
+    return ((kind.verb in SESSION and words[1:2] != ["STATEMENT"]) or words in (["BEGIN"], ["BEGIN", "WORK"])
+            or kind.temporary or (kind.verb == "SELECT" and "@" in text))
+
+
+def is_repeatable(kind: Kind) -> bool:
+    """Whether a statement may be sent again after it took effect, with the same end."""
+    return (kind.verb in REPEATABLE or (kind.guarded and kind.verb in ("CREATE", "DROP"))
+            or (kind.replaces and kind.object_type in TEXTS))
+
+
+class Journal:
+    """One SQL step in one run: sends what is to be sent, each statement at most once over all runs."""
+
+    def __init__(self, database: Database, step: Step, run: str, lock_timeout: float):
+        self._database, self._step, self._run, self._patience = database, step, run, lock_timeout
+        self._known = {(entry.statement, entry.nth): entry for entry in database.read_journal(step.version)}
+        self._seen: Counter[str] = Counter()
+        self._temporary: set[str] = set()
+        self._unwritten: list[Entry] = []  # they go out with the next intent: one write for two
+
+    def apply(self, session: Any) -> None:
+        """Send every statement that did not take effect yet. Raises StepFailed, naming file, line and remedy."""
+        of = len(self._step.statements)
+        for number, statement in enumerate(self._step.statements, 1):
+            where = f"{self._step.path.name}:{statement.line}: statement {number} of {of}"
+            try:
+                self._carry_out(session, statement, number, where)
+            except StatementRefused as error:
+                raise StepFailed(f"{where} was refused: {error}") from None
+        self._flush()
+
+    def _flush(self, *more: Entry) -> None:
+        if entries := [*self._unwritten, *more]:
+            self._database.write_journal(entries)
+            self._unwritten = []
+
+    def is_done(self, statement: Statement) -> bool:
+        """Whether the journal alone says so; asks nothing. To be called once for each statement, in order."""
+        known = self._known.get(self._key(statement))
+        return known is not None and known.state == DONE
+
+    def _key(self, statement: Statement) -> tuple[str, int]:
+        digest = hashlib.sha256(statement.text.encode()).hexdigest()
+        self._seen[digest] += 1
+        return digest, self._seen[digest]
+
+    def _carry_out(self, session: Any, statement: Statement, number: int, where: str) -> None:
+        text, database = statement.text, self._database
+        kind, key = classify(text, database.target), self._key(statement)
+        place = {"n": number, "of": len(self._step.statements), "line": statement.line}
+        if self._is_session(kind, text):
+            self._flush()  # it may begin a transaction of the step's own, and that may be rolled back
+            session.execute(text, place)
+            return
+        known, repeatable = self._known.get(key), is_repeatable(kind)
+        entry = Entry(self._step.version, *key, INTENT, self._run, f"{self._step.stem} {number}")
+        done = replace(entry, state=DONE)
+        if known and (known.state == DONE or (known.state == INTENT and not repeatable
+                                              and self._took_effect(session, kind, text, known, where))):
+            self._unwritten += [done] if known.state == INTENT else []
+            session.skipped(place, known.run)
+            return
+        answer = Answer(lasting=True) if repeatable else database.answer(text, kind)
+        before = [*self._unwritten, replace(entry, answer=answer.text)]
+
+        def send(sql: str, label: str) -> None:
+            if answer.lasting:
+                database.write_journal(before)
+                database.execute(sql, label)
+            else:
+                database.execute_once(sql, kind, before, done, label)
+
+        try:
+            session.execute(text, place, send)
+            self._unwritten = [done] * answer.lasting
+        except StatementRefused as error:
+            self._flush(*[replace(entry, state=REFUSED)] * error.checked)
+            raise
+
+    def _is_session(self, kind: Kind, text: str) -> bool:
+        """Rows of temporary tables are lost as well, so what makes them is sent again."""
+        if kind.temporary and kind.name:
+            self._temporary.add(kind.name.name.lower())
+        return is_session(kind, text) or bool(kind.name and kind.name.name.lower() in self._temporary)
+
+    def _took_effect(self, session: Any, kind: Kind, text: str, known: Entry, where: str) -> bool:
+        """Settle an intent of an earlier run. Raises StepFailed where nobody can, unless the step says it is idempotent."""
+        ends = time.monotonic() + self._patience
+        while running := self._database.unfinished(kind):
+            if time.monotonic() > ends:
+                raise Locked(f"{where}: {running} did not end within {self._patience:g} s; run again when it has")
+            session.log.info("waiting", step=self._step.stem, target=self._database.target, reason=running,
+                             seconds_left=ends - time.monotonic())
+            time.sleep(PAUSE_SECONDS)
+        effect = self._database.took_effect(text, kind, known)
+        if effect is None and not self._step.idempotent:
+            again, skip = self._database.remedies(known)
+            raise StepFailed(f"{where} was sent by run {known.run}, whose end nobody saw, and the server cannot tell"
+                             f" whether it took effect: look, and then either send it again: {again}; or skip it: {skip}")
+        return bool(effect)
+
+
+def mentions(definition: str, names: list[str]) -> str:
+    """The lines of a definition that speak of these names; all of it where there are none."""
+    words = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, names))})(?!\w)", re.IGNORECASE)
+    return "\n".join(line for line in definition.splitlines() if words.search(line)) if names else definition
+
+
+def digest(*texts: str) -> str:
+    """Short, and safe to quote in whatever modes a step has set."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:32]

@@ -1,0 +1,14 @@
+CREATE TABLE shop.people_new AS shop.people;
+INSERT INTO shop.people_new SELECT * FROM shop.people;
+EXCHANGE TABLES shop.people AND shop.people_new;
+RENAME TABLE shop.people_new TO shop.people_old;
+CREATE OR REPLACE TABLE shop.totals (n UInt64) ENGINE = MergeTree ORDER BY n;
+INSERT INTO shop.totals SELECT shop_twice(count()) FROM shop.people;
+ALTER TABLE shop.people ADD COLUMN n UInt8 DEFAULT 1, DROP INDEX idx_name;
+ALTER TABLE shop.people UPDATE age = age * 2 WHERE id = 1, DELETE WHERE id = 3;
+DROP VIEW shop.noted;
+ALTER TABLE shop.people_old DROP COLUMN town, MODIFY COMMENT 'old';
+TRUNCATE TABLE shop.people_old;
+CREATE TABLE shop.counted (n UInt32) ENGINE = Memory;
+INSERT INTO shop.counted VALUES (1), (2);
+DROP TABLE shop.people_old;

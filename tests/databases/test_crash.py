@@ -1,0 +1,303 @@
+"""What a run leaves behind when it is killed, and what the next one makes of it. docs/reliability.md has the figures.
+
+The matrix kills a run at commands on the wire, before they are sent and after they are carried out with the reply lost.
+By default it is a sample, evenly spread; MIGRATE_TEST_FULL=1 takes every command of the fixtures and more of the rest.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Servers
+from tests.databases.conftest import Steps, ledger, one_dialect
+from tests.databases.crash import ClickHouseTarget, Crashes, Figures, MySQLTarget, Target
+from tests.databases.test_matrix import CLICKHOUSE, MYSQL
+from tests.job import Job
+from tests.servers.clickhouse import ClickHouseServer
+from tests.servers.mysql import ENGINES, MySQLServer
+
+FULL = bool(os.environ.get("MIGRATE_TEST_FULL"))
+DATA = Path(__file__).parents[1] / "data" / "crash"
+SHIPPED = Path(__file__).parents[2] / "sql"
+OLD_MYSQL, OLD_CLICKHOUSE = MYSQL["M-7 006 by hand, int, other collation"], CLICKHOUSE["C, views V1"]
+TRUSTED = ["--log-bin-trust-function-creators=1"]  # else MySQL wants SUPER for a trigger
+# What is killed, its target, and how many points by default and in full (0: every one).
+SCENARIOS: dict[str, tuple[str, str, int, int]] = {
+    "fixture on mysql": ("mysql", "fixture", 4, 0),
+    "fixture on mariadb": ("mariadb", "fixture", 3, 0),
+    "fixture on clickhouse": ("clickhouse", "fixture", 4, 0),
+    "shipped steps on mysql": ("mysql", "fresh", 1, 40),
+    "shipped steps on mysql, old": ("mysql", "old", 1, 40),
+    "shipped steps on mariadb, old": ("mariadb", "old", 0, 20),
+    "shipped steps on clickhouse": ("clickhouse", "fresh", 1, 40),
+    "shipped steps on clickhouse, old": ("clickhouse", "old", 1, 60),
+    "fixture, mysql killed": ("mysql", "fixture", 1, 50),
+    "fixture, mariadb killed": ("mariadb", "fixture", 0, 20),
+    "fixture, clickhouse killed": ("clickhouse", "fixture", 1, 50),
+}
+FIGURES: dict[str, Figures] = {}
+
+
+@pytest.fixture(scope="module", params=["mysql", "mariadb", "clickhouse"])
+def victim(request: pytest.FixtureRequest) -> Iterator[MySQLServer | ClickHouseServer]:
+    """A server of its own, for it is killed as well."""
+    server: MySQLServer | ClickHouseServer = (
+        ClickHouseServer() if request.param == "clickhouse" else ENGINES[request.param](options=TRUSTED))
+    with server:
+        yield server
+
+
+def target(server: MySQLServer | ClickHouseServer, what: str) -> Target:
+    if isinstance(server, ClickHouseServer):
+        return ClickHouseTarget(server, OLD_CLICKHOUSE.build if what == "old" else None)
+    return MySQLTarget(server, OLD_MYSQL if what == "old" else "")
+
+
+@pytest.mark.parametrize(("victim", "scenario"), [(engine, name) for name, (engine, *_) in SCENARIOS.items()],
+                         indirect=["victim"])  # fmt: skip
+def test_a_killed_run_is_completed_by_the_next(victim: MySQLServer | ClickHouseServer, scenario: str) -> None:
+    """The same end as without a crash, nothing lost, nothing applied twice."""
+    engine, what, few, many = SCENARIOS[scenario]
+    steps = DATA / ("clickhouse" if engine == "clickhouse" else "mysql") if what == "fixture" else SHIPPED
+    points = many if FULL else few
+    if not points and not FULL:
+        return
+    crashes = Crashes(target(victim, what), steps, MIGRATE_VERIFY="steps" if what == "fixture" else "full")
+    figures = FIGURES[scenario] = Figures()
+    every = [(command, mode) for command in range(crashes.commands) for mode in ("pre", "post")]
+    for command, mode in every[len(every) // points // 2 :: len(every) // points] if points else every:
+        crashes.point(command, mode, figures, server_dies="killed" in scenario)
+    print(f"{scenario:35}{figures}")
+    assert figures.wrong == []
+    assert figures.recovered
+    assert not figures.stopped or "killed" in scenario
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table_of_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """At the end, a line for each scenario."""
+    yield
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    for scenario, figures in FIGURES.items():
+        reporter.write_line(f"{scenario:35}{figures}")
+
+
+# What nobody can tell.
+
+HALF = """CREATE TABLE people (n INT);
+DELIMITER //
+CREATE PROCEDURE slow() BEGIN INSERT INTO people VALUES (1); COMMIT; DO SLEEP(1); INSERT INTO people VALUES (2); END//
+DELIMITER ;
+CALL slow();
+CREATE TABLE after_it (n INT);
+"""
+SLEEP = "SELECT number FROM numbers(3) WHERE sleepEachRow(1) = 0 SETTINGS max_block_size = 1"
+
+
+def killed(servers: Servers, steps: Steps, condition: Callable[[], object]) -> None:
+    """A run that is killed as soon as this holds; its lock is free then."""
+    job = steps.start(servers)
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, job.stdout
+        time.sleep(0.02)
+    job.process.kill()
+    job.wait()
+    servers.clickhouse.query("DROP TABLE IF EXISTS migrate.schema_migrations_lock SYNC")
+
+
+def exists(servers: Servers, name: str) -> bool:
+    return bool(servers.mysql.query(f"SHOW TABLES LIKE '{name}'"))
+
+
+def half(servers: Servers, steps: Steps) -> None:
+    steps.write(n0001_half__mysql__sql=HALF)
+    killed(servers, steps, lambda: exists(servers, "people") and servers.mysql.query("SELECT 1 FROM people"))
+
+
+@pytest.mark.parametrize(("remedy", "rows"), [(1, [1, 1, 2, 2]), (2, [1, 2])])
+def test_what_nobody_can_tell_stops_with_both_remedies(servers: Servers, steps: Steps, remedy: int, rows: list[int]) -> None:
+    """A procedure that commits by itself; a person looks, and pastes one of two statements."""
+    half(servers, steps)
+    result = steps.run(servers)
+
+    assert result.code == 6
+    error = result.report["error"]
+    assert "0001_half.mysql.sql:5: statement 3 of 4 was sent by run " in error
+    assert not exists(servers, "after_it")
+    assert steps.run(servers).code == 6
+    time.sleep(1)  # the orphan goes on to its end, as the server always does
+    remedies = re.search(r"send it again: (.+); or skip it: (.+)", error)
+    assert remedies
+    servers.mysql.query(remedies[remedy])
+    assert steps.run(servers).code == 0
+    assert sorted(n for (n,) in servers.mysql.query("SELECT n FROM people")) == rows
+    assert exists(servers, "after_it")
+
+
+@one_dialect
+def test_a_step_that_says_it_is_idempotent_goes_on(servers: Servers, steps: Steps) -> None:
+    """The author knows better than any server."""
+    steps.write(n0001_half__mysql__sql="-- migrate: idempotent\n" + HALF)
+    killed(servers, steps, lambda: exists(servers, "people") and servers.mysql.query("SELECT 1 FROM people"))
+
+    assert steps.run(servers).code == 0
+
+
+@one_dialect
+def test_an_insert_that_the_query_log_does_not_know_stops_the_run(servers: Servers, steps: Steps) -> None:
+    """On ClickHouse: rows came, and nothing says whose they are."""
+    steps.write(n0001_half__clickhouse__sql="CREATE DATABASE d; CREATE TABLE d.t (n UInt64) ENGINE = MergeTree ORDER BY n;"
+                                            " INSERT INTO d.t " + SLEEP)
+    running = "SELECT 1 FROM system.processes WHERE query LIKE 'INSERT INTO d.t%'"
+    killed(servers, steps, lambda: servers.clickhouse.query(running))
+    while servers.clickhouse.query(running):
+        time.sleep(0.1)
+    servers.clickhouse.query("SYSTEM FLUSH LOGS")
+    servers.clickhouse.query("TRUNCATE TABLE system.query_log")
+    result = steps.run(servers)
+
+    assert (result.code, "0001_half.clickhouse.sql:1: statement 3 of 3" in result.report["error"]) == (6, True)
+    skip = result.report["error"].partition("or skip it: ")[2]
+    servers.clickhouse.query(skip)
+    assert steps.run(servers).code == 0
+    assert servers.clickhouse.query("SELECT count() FROM d.t") == [(3,)]
+
+
+# Statements that outlive their run.
+
+@one_dialect
+def test_an_orphan_is_waited_for(servers: Servers, steps: Steps) -> None:
+    """No second INSERT beside the first; within the lock's timeout, else exit 4 with a line that names it."""
+    steps.write(n0001_slow__clickhouse__sql="CREATE DATABASE d; CREATE TABLE d.t (n UInt64) ENGINE = MergeTree ORDER BY n;"
+                                            " INSERT INTO d.t " + SLEEP.replace("(3)", "(12)"))
+    running = "SELECT query_id FROM system.processes WHERE query LIKE 'INSERT INTO d.t%'"
+    killed(servers, steps, lambda: servers.clickhouse.query(running))
+    ((name,),) = servers.clickhouse.query(running)
+    impatient = steps.run(servers, MIGRATE_LOCK_TIMEOUT="1")
+    patient = steps.run(servers)
+
+    assert re.fullmatch(r"migrate-[0-9a-f]{12}-0001_slow\.clickhouse-3-\d+", name)
+    assert (impatient.code, f"statement {name}, left by a run that ended" in impatient.report["error"]) == (4, True)
+    assert patient.code == 0
+    assert name in patient.events("lock")[0]["owner"]
+    assert servers.clickhouse.query("SELECT count() FROM d.t") == [(12,)]
+
+
+@one_dialect
+def test_a_mutation_whose_statement_is_gone_is_waited_for(servers: Servers, steps: Steps) -> None:
+    """It goes on without the ALTER that waited for it, and it is not begun a second time."""
+    steps.write(n0001_slow__clickhouse__sql="CREATE DATABASE d; CREATE TABLE d.t (n UInt64) ENGINE = MergeTree ORDER BY n;"
+                                            " INSERT INTO d.t SELECT number FROM numbers(3);"
+                                            " ALTER TABLE d.t ADD COLUMN a UInt64;"
+                                            " ALTER TABLE d.t UPDATE a = a + 1 + sleepEachRow(0.9) WHERE 1")
+    running = "SELECT query_id FROM system.processes WHERE query LIKE 'ALTER TABLE d.t UPDATE%'"
+    killed(servers, steps, lambda: servers.clickhouse.query("SELECT 1 FROM system.mutations WHERE database = 'd'")
+           and servers.clickhouse.query(running))
+    ((name,),) = servers.clickhouse.query(running)
+    servers.clickhouse.query(f"KILL QUERY WHERE query_id = '{name}' ASYNC")
+    while servers.clickhouse.query(running):
+        time.sleep(0.02)
+    result = steps.run(servers)
+
+    assert result.code == 0, result.stdout
+    assert any("1 mutation(s) of d.t" in line["reason"] for line in result.events("waiting"))
+    assert servers.clickhouse.query("SELECT DISTINCT a FROM d.t") == [(1,)]
+
+
+# What else goes by the journal.
+
+FIRST, SECOND = "CREATE TABLE a (n INT); INSERT INTO a VALUES (1);\n", "ALTER TABLE a ADD COLUMN m INT;\n"
+
+
+def test_a_corrected_file_goes_on_where_it_stopped(servers: Servers, steps: Steps) -> None:
+    """What is done stays done, wherever it stands; what is new or different is sent; the dry run knows it all."""
+    steps.write(n0001_a__mysql__sql=FIRST + "INSERT INTO a VALUES ('x');\n" + SECOND)
+    assert steps.run(servers).code == 6
+    steps.write(n0001_a__mysql__sql="CREATE TABLE b (n INT);\n" + FIRST + SECOND + "INSERT INTO a VALUES (1, 2);\n"
+                                    "INSERT INTO a VALUES (1, 2)")
+    dry = steps.run(servers, "--dry-run")
+    result = steps.run(servers)
+
+    assert [line["n"] for line in dry.events("statement")] == [1, 4, 5, 6]
+    assert (dry.code, result.code) == (0, 0)
+    assert [bool(line.get("skipped")) for line in result.events("statement")] == [False, True, True, False, False, False]
+    assert servers.mysql.query("SELECT n, m FROM a") == [(1, None), (1, 2), (1, 2)]
+    assert exists(servers, "b")
+    assert servers.mysql.query("SELECT COUNT(*) FROM schema_migrations_journal") == [(0,)]
+
+
+@pytest.mark.parametrize("target", ["mysql", "clickhouse"])
+def test_a_step_whose_ledger_row_was_deleted_runs_from_its_beginning(servers: Servers, steps: Steps, target: str) -> None:
+    """As a person who deletes it wants."""
+    text = "CREATE TABLE IF NOT EXISTS {} (n Int) ENGINE = {}; INSERT INTO {} VALUES (1)"
+    steps.add({f"0001_a.{target}.sql": text.format("t", "InnoDB", "t") if target == "mysql" else
+               "CREATE DATABASE IF NOT EXISTS d;" + text.format("d.t", "Memory", "d.t")})  # fmt: skip
+    assert steps.run(servers).code == 0
+    if target == "mysql":
+        servers.mysql.query("DELETE FROM schema_migrations")
+    else:
+        servers.clickhouse.query("DELETE FROM migrate.schema_migrations WHERE 1")
+    assert ledger(servers) == {}
+    assert steps.run(servers).code == 0
+    query = servers.mysql.query if target == "mysql" else servers.clickhouse.query
+    assert query("SELECT COUNT(*) FROM " + ("t" if target == "mysql" else "d.t")) == [(2,)]
+
+
+REPAIRED = {
+    "0001_a.mysql.sql": "CREATE TABLE a (id INT PRIMARY KEY, n INT); INSERT INTO a VALUES (1, 1);\n"
+                        "ALTER TABLE a ADD COLUMN m INT, ADD COLUMN k INT, ADD KEY by_n (n), MODIFY n BIGINT;\n"
+                        "UPDATE a SET n = n + 1; CREATE VIEW v AS SELECT n FROM a; DROP TABLE IF EXISTS b;\n"
+                        "CREATE TABLE b (n INT, KEY n (n)); CREATE INDEX by_m ON a (m); CREATE PROCEDURE p() SELECT 1",
+    "0002_b.clickhouse.sql": "CREATE DATABASE d; CREATE TABLE d.a (n Int32) ENGINE = MergeTree ORDER BY n;\n"
+                             "INSERT INTO d.a VALUES (1); ALTER TABLE d.a ADD COLUMN m Int8, ADD INDEX i m TYPE minmax;\n"
+                             "CREATE VIEW d.v AS SELECT m FROM d.a; ALTER TABLE d.a UPDATE m = m + 1 WHERE 1",
+}  # fmt: skip
+
+
+def test_repair_brings_back_what_is_missing_and_no_rows(servers: Servers, steps: Steps) -> None:
+    """Of a step that is recorded only what creates the missing is sent: no INSERT, no UPDATE, no DROP."""
+    steps.add(REPAIRED)
+    assert steps.run(servers, "snapshot").code == 0
+    servers.mysql.query("ALTER TABLE a DROP COLUMN k, DROP KEY by_n; DROP VIEW v; DROP PROCEDURE p; INSERT INTO b VALUES (7);"
+                        " ALTER TABLE b DROP KEY n; CREATE INDEX n ON b (n); DROP INDEX by_m ON a")
+    servers.clickhouse.query("DROP VIEW d.v SYNC")
+    servers.clickhouse.query("ALTER TABLE d.a DROP INDEX i")
+    result = steps.run(servers)
+
+    assert result.code == 0, result.stdout
+    assert len(result.report["repaired"]) == 7
+    assert servers.mysql.query("SELECT id, n FROM a") == [(1, 2)]
+    assert servers.mysql.query("SELECT n FROM b") == [(7,)]
+    assert servers.clickhouse.query("SELECT n, m FROM d.a") == [(1, 1)]
+
+
+@one_dialect
+def test_a_deadlock_repeats_the_whole_transaction(servers: Servers, steps: Steps) -> None:
+    """The server takes one of two back; the job's is sent again, with its journal row, and counts once."""
+    servers.mysql.query("CREATE TABLE t (id INT PRIMARY KEY, n INT); INSERT INTO t SELECT 1, 0; INSERT INTO t SELECT 2, 0")
+    steps.write(n0001_a__mysql__sql="UPDATE t SET n = n + 1 WHERE id = 1 OR (id = 2 AND SLEEP(1) = 0)")
+    server = servers.mysql.server
+    other = server.connect(servers.mysql.name)
+    try:
+        other.cmd_query("BEGIN")
+        # The one that changed more rows survives.
+        for number in range(10, 60):
+            other.cmd_query(f"INSERT INTO t VALUES ({number}, 0)")
+        other.cmd_query("UPDATE t SET n = n + 10 WHERE id = 2")
+        job: Job = steps.start(servers)
+        waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        deadline = time.monotonic() + 20
+        while not server.query(waits):
+            assert time.monotonic() < deadline, job.stdout
+            time.sleep(0.05)
+        other.cmd_query("UPDATE t SET n = n + 10 WHERE id = 1")
+        other.cmd_query("COMMIT")
+    finally:
+        other.close()
+    assert job.wait().code == 0
+    assert servers.mysql.query("SELECT n FROM t WHERE id < 3 ORDER BY id") == [(11,), (11,)]
