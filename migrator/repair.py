@@ -33,12 +33,14 @@ def restoring(step: Step, live: Catalog) -> Iterator[tuple[str, dict[str, int]]]
     Schema only: what creates something that is missing, what may be repeated, and what sets up the session; no rows,
     and of relations no DROP, since rows came after it.
     """
-    of, current = len(step.statements), "default"
+    of, current, live = len(step.statements), "default", dict(live)
     for number, statement in enumerate(step.statements, 1):
         kind = classify(statement.text, step.target)
         current = kind.name.name if kind.verb == "USE" and kind.name else current
         if text := _restoring(statement.text, kind, live, current if step.target == "clickhouse" else ""):
             yield text, {"n": number, "of": of, "line": statement.line}
+        if kind.verb == "DROP" and kind.object_type in ROUTINES and kind.name:
+            live.pop(Object(kind.object_type.lower(), kind.name.name), None)  # its CREATE follows
 
 
 def _restoring(text: str, kind: Kind, live: Catalog, current: str) -> str:
@@ -49,11 +51,11 @@ def _restoring(text: str, kind: Kind, live: Catalog, current: str) -> str:
         return f"ALTER TABLE {_quoted(kind.name)} {', '.join(lost)}" if lost else ""
     if is_session(kind, text) or (is_repeatable(kind) and (kind.verb != "DROP" or kind.object_type in ROUTINES)):
         return text
-    called = KINDS | {routine: routine.lower() for routine in ROUTINES if target == "mysql"}
+    called = KINDS | {routine: routine.lower() for routine in ROUTINES if not current}  # MySQL
     if kind.verb != "CREATE" or not kind.name or kind.object_type not in called:
         return ""
     part = kind.table if kind.object_type in ("INDEX", "TRIGGER") else None
-    place = (_key(part, target), kind.name.name) if part else (_key(kind.name, current), "")
+    place = (_key(part, current), kind.name.name) if part else (_key(kind.name, current), "")
     return "" if Object(called[kind.object_type], *place) in live else text
 
 

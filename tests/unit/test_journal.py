@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS d (n INT); TRUNCATE TABLE a; RENAME TABLE a TO b; CRE
 FULL: Catalog = {Object(*item): {} for item in [
     ("table", "a"), ("column", "a", "m"), ("index", "a", "by_n"), ("index", "a", "i"), ("procedure", "p"),
     ("foreign key", "a", "(n, m) to b (n, m)")]}  # fmt: skip
-ALWAYS = {"DROP PROCEDURE IF EXISTS p", "CREATE TABLE IF NOT EXISTS d (n INT)", "USE y"}
+ALWAYS = {"DROP PROCEDURE IF EXISTS p", "CREATE PROCEDURE p() SELECT 1", "CREATE TABLE IF NOT EXISTS d (n INT)", "USE y"}
 
 
 @pytest.mark.parametrize(("gone", "sent"), [
@@ -67,7 +67,7 @@ ALWAYS = {"DROP PROCEDURE IF EXISTS p", "CREATE TABLE IF NOT EXISTS d (n INT)", 
     (("foreign key", "a", "(n, m) to b (n, m)"),
      "ALTER TABLE `a` ADD CONSTRAINT fk FOREIGN KEY (`n`, m) REFERENCES b (n, m)"),
     (("index", "a", "i"), "CREATE INDEX i ON a (n)"),
-    (("procedure", "p"), "CREATE PROCEDURE p() SELECT 1"),
+    (("procedure", "p"), None),
 ])  # fmt: skip
 def test_repair_sends_what_creates_the_missing(gone: tuple[str, ...] | None, sent: str | None) -> None:
     """And what may be repeated; never rows, never a DROP that takes some along."""
@@ -75,4 +75,14 @@ def test_repair_sends_what_creates_the_missing(gone: tuple[str, ...] | None, sen
     live = {item: attributes for item, attributes in FULL.items() if gone is None or item != Object(*gone)}
 
     assert {text for text, _ in restoring(step, live)} - ALWAYS == ({sent} if sent else set())
-    assert [place["n"] for _, place in restoring(step, FULL)] == [6, 9, 13]
+    assert [place["n"] for _, place in restoring(step, FULL)] == [6, 7, 9, 13]
+
+
+def test_repair_follows_use_on_clickhouse() -> None:
+    """A bare name means a table of the database that USE chose."""
+    step = Step(1, "0001_a.clickhouse", "clickhouse", Path("0001_a.clickhouse.sql"),
+                "CREATE TABLE a (n UInt8) ENGINE = Log; USE shop; CREATE TABLE b (n UInt8) ENGINE = Log", "")
+    live: Catalog = {Object("table", "default.a"): {}, Object("table", "shop.b"): {}}
+
+    assert [text for text, _ in restoring(step, live)] == ["USE shop"]
+    assert [text[:14] for text, _ in restoring(step, {})] == ["CREATE TABLE a", "USE shop", "CREATE TABLE b"]
