@@ -6,13 +6,13 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from migrator import __version__
 from migrator.errors import EXIT_CODES, SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COMMANDS = {
     "run": "wait, lock, plan, apply, verify, report (the default)",
@@ -27,8 +27,7 @@ SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """Where a database is and who we are there. Its repr and str never show the password."""
 
     target: str
@@ -36,17 +35,18 @@ class Address:
     host: str
     port: int
     user: str
-    password: str = field(repr=False)
-    database: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
+    password: str
+    database: str
+    options: Mapping[str, str]
 
     def __str__(self) -> str:
         return f"{self.target} at {self.host}:{self.port}"
 
+    __repr__ = __str__
 
-@dataclass(frozen=True)
-class Settings:
-    """All settings of one run. Durations are seconds."""
+
+class Settings(NamedTuple):
+    """All settings of one run. Durations are seconds. Its repr shows no secret, as it shows nothing."""
 
     command: str
     dry_run: bool
@@ -64,8 +64,11 @@ class Settings:
     backfill_days: float
     log_format: str
     log_level: str
-    unknown: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    unknown: tuple[str, ...]
+    secrets: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Settings({self.command})"
 
     def address(self, target: str) -> Address:
         """The address of a target. Raises SettingsError when none was given."""
@@ -77,6 +80,8 @@ class Settings:
 
 def parse_clickhouse_url(url: str) -> Address:
     """`http://user:password@host:8123/` or `https://…?ca_cert=…&client_cert=…&verify=false`."""
+    from urllib.parse import unquote
+
     name = "CLICKHOUSE_URL"
     parts, options = _split_url(name, url, ("http", "https"), ("ca_cert", "client_cert", "verify"))
     secure = parts.scheme == "https"
@@ -94,6 +99,8 @@ def parse_clickhouse_url(url: str) -> Address:
 
 def parse_mysql_url(url: str) -> Address:
     """`mysql://user:password@host:3306/database?ssl-mode=…&ssl-ca=…&ssl-cert=…&ssl-key=…`."""
+    from urllib.parse import unquote
+
     name = "MYSQL_URL"
     parts, options = _split_url(name, url, ("mysql",), ("ssl-mode", "ssl-ca", "ssl-cert", "ssl-key"))
     database = unquote(parts.path[1:])
@@ -115,6 +122,8 @@ def parse_mysql_url(url: str) -> Address:
 
 
 def _split_url(name: str, url: str, schemes: Sequence[str], known: Sequence[str]) -> tuple[Any, dict[str, str]]:
+    from urllib.parse import parse_qsl, urlsplit
+
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -172,6 +181,12 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _path(value: str) -> Path:
+    from pathlib import Path
+
+    return Path(value)
+
+
 def _seconds(value: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value):
         raise ValueError("must be a number of seconds, such as 120")
@@ -224,7 +239,7 @@ SETTINGS = (
             " required if a step needs it", secret=True),
     Setting("MYSQL_PASSWORD", "mysql_password", str, "", "overrides the URL's password", secret=True),
     Setting("MIGRATE_TARGETS", "targets", _targets, "clickhouse,mysql", "only the steps of these targets", "--target"),
-    Setting("MIGRATE_STEPS_DIR", "steps_dir", Path, "sql/ beside the program", "where the steps are", "--steps"),
+    Setting("MIGRATE_STEPS_DIR", "steps_dir", _path, "sql/ beside the program", "where the steps are", "--steps"),
     Setting("MIGRATE_DRY_RUN", "dry_run", _flag, "false", "of run: print the plan, write nothing at all", "--dry-run"),
     Setting("MIGRATE_YES", "yes", _flag, "false", "of cleanup: really drop", "--yes"),
     Setting("MIGRATE_WAIT_TIMEOUT", "wait_timeout", _seconds, "120", "seconds to wait for the databases together"),
@@ -254,7 +269,9 @@ def _parser() -> argparse.ArgumentParser:
     settings = "\n".join(f"  {s.name}{'[_FILE]' if s.secret else ''}\n      {s.meaning}"
                          + (f" (default {s.default})" if s.default else "") for s in SETTINGS)
     parser = _Parser(
-        prog="migrate", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="migrate", allow_abbrev=False,
+        # With a width of its own: to ask the terminal for it, argparse would load every compression there is.
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100),
         description="Brings ClickHouse and MySQL to the shipped schema, proves it, and exits nonzero when it is not.\n\n"
         "commands:\n" + "\n".join(f"  {name:9} {text}" for name, text in COMMANDS.items()),
         epilog="settings (environment):\n" + settings + "\n\nexit codes:\n"
@@ -284,7 +301,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         if password and values[target] is None:
             raise SettingsError(f"{target.upper()}_PASSWORD is set, but {target.upper()}_URL is not")
         if password:
-            values[target] = Address(**{**vars(values[target]), "password": password})
+            values[target] = values[target]._replace(password=password)
     if values["dry_run"] and command != "run":
         raise SettingsError(f"--dry-run belongs to run, not to {command}")
     if values["yes"] and command != "cleanup":
@@ -304,7 +321,7 @@ def _read(setting: Setting, option: str | None, environ: Mapping[str, str]) -> A
         text = _secret(f"{setting.name}_FILE", file)
     if text is None:
         if setting.attribute == "steps_dir":
-            return Path(__file__).resolve().parent.parent / "sql"
+            return _path(__file__).resolve().parent.parent / "sql"
         text = setting.default
         if not text:
             return None
@@ -319,7 +336,7 @@ def _secret(name: str, file: str) -> str:
     try:
         if os.path.getsize(file) > 65536:
             raise SettingsError(f"{name}: {_clip(file)} is larger than 64 KiB, so it is no secret")
-        text = Path(file).read_bytes().decode()
+        text = _path(file).read_bytes().decode()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(f"{name}: {_clip(file)} cannot be read: {reason}") from None

@@ -1,11 +1,17 @@
-"""`make bench`: every module here, or those named: `python -m tests.bench rebuild`."""
+"""`make bench`: all of SUBJECTS, or those named: `python -m tests.bench noop peers`. Measurements, not tests.
 
+What is compared runs in turns, so that a busy machine slows down every column alike: read the ratios. BENCH_TURNS says
+how often each is measured (11).
+"""
+
+import os
 import runpy
 import sys
-from pathlib import Path
 
-names = sys.argv[1:] or sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+SUBJECTS = ("startup", "noop", "applying", "verification", "waiting", "dependencies", "peers", "rebuild", "metric_views")
+
+names = sys.argv[1:] or SUBJECTS
 sys.argv[1:] = []
 for name in names:
-    print(f"\n== {name}")
+    print(f"\n== {name}  (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, Python {sys.version.split()[0]})", flush=True)
     runpy.run_module(f"tests.bench.{name}", run_name="__main__")

@@ -1,0 +1,28 @@
+"""A deploy with nothing to do: applied steps on both databases, verification included."""
+
+import tempfile
+from pathlib import Path
+
+from tests.bench.measure import JOB, in_turns, run, table
+from tests.bench.work import servers, write_expected, write_steps
+
+CASES = {"10 steps each": (10, 10), "1,000 steps each": (1000, 10)}
+
+
+def main(turns: int) -> None:
+    with servers() as both, tempfile.TemporaryDirectory() as folder:
+        subjects = {"floor: both drivers, connect, one query each": lambda: run(both.floor)}
+        for name, (each, tables) in CASES.items():
+            directory = write_steps(Path(folder) / str(each), each, tables)
+            write_expected(directory, each, tables, both)
+            settings = both.environ | {"MIGRATE_STEPS_DIR": str(directory), "MIGRATE_LEDGER_TABLE": f"ledger_{each}"}
+            both_before = settings
+            subjects[name] = lambda settings=both_before: run(JOB, settings)
+        both.empty()
+        for subject in subjects.values():
+            subject()  # applies the steps, each case with a ledger of its own
+        medians = in_turns(turns, subjects)
+    floor, few, many = medians
+    table(medians, floor)
+    beyond = (medians[many].wall - medians[few].wall) / 1980 * 1e6
+    print(f"   {many} over {few}: {medians[many].wall / medians[few].wall:.2f} times, {beyond:.1f} µs a step beyond")
