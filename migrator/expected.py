@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from migrator.catalogs import RELATIONS, Attributes, Catalog, Object
 from migrator.errors import StepFileError
@@ -15,8 +14,7 @@ from migrator.steps import Step
 REMEDY = "run `migrate snapshot` against empty servers and commit the file, or set MIGRATE_VERIFY=steps"
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(NamedTuple):
     """What one target must hold after the step of number `through`, and the stems of the steps that made each object so.
 
     `shared` are tables that the application owns: of those only the listed objects are required.

@@ -126,7 +126,7 @@ class Job:
         self.lock.check()
         seconds = time.monotonic() - started
         self.databases[step.target].record(Applied(
-            step.version, step.stem, step.target, step.checksum, "", step.title, self.identity.image,
+            step.version, step.stem, step.target, step.checksum, step.title, self.identity.image,
             self.identity.host, self.identity.run, round(seconds, 3)))
         self.report.applied.append(step.stem)
         self.report.pending.remove(step.stem)

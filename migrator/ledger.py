@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Applied:
+class Applied(NamedTuple):
     """One row: a step that is finished and verified.
 
     `checksum` is empty in a row that a hand-run script wrote: it is adopted (its `applied_at` is kept), never trusted.
-    `applied_at` is RFC 3339 in UTC; empty for a row that is still to be written. `seconds` is how long the step took.
+    What comes after it is only written, and for people: `seconds` is how long the step took.
     """
 
     version: int
     name: str
     target: str
     checksum: str
-    applied_at: str = ""
     description: str = ""
     image: str = ""
     host: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from migrator.ledger import Applied
 from migrator.steps import Step
@@ -12,8 +12,7 @@ APPLIED, PENDING, CHANGED, MISSING, OUT_OF_ORDER, AHEAD = (
     "applied", "pending", "changed", "missing", "out of order", "ahead")
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """One step's state: `remedy` is empty unless ledger and files disagree about it."""
 
     version: int
@@ -23,8 +22,7 @@ class State:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What a run will do. `ahead` are the ledger's steps newer than this image; then nothing is pending."""
 
     states: tuple[State, ...]

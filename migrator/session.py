@@ -73,7 +73,8 @@ class Run:
     def __init__(self, step: Step, databases: Mapping[str, Database], settings: Settings, log: Log,
                  check_lock: Callable[[], None]):
         self.step, self.settings, self.log, self.check_lock = step, settings, log, check_lock
-        self._sessions = {target: Session(database, self) for target, database in databases.items()}
+        self._databases = databases
+        self._sessions: dict[str, Session] = {}
         self._functions: dict[str, Any] | None = None
         self._progress_started = 0.0
 
@@ -87,9 +88,11 @@ class Run:
 
     def session(self, target: str) -> Session:
         """The session of a target. Raises SettingsError where this run has no connection to it."""
-        if target not in self._sessions:
+        if target not in self._databases:
             raise SettingsError(f"{self.step.path.name} uses {target}, but this run is restricted to"
-                                f" {', '.join(self._sessions)}: set {target.upper()}_URL and drop --target")
+                                f" {', '.join(self._databases)}: set {target.upper()}_URL and drop --target")
+        if target not in self._sessions:
+            self._sessions[target] = Session(self._databases[target], self)
         return self._sessions[target]
 
     def function(self, name: str) -> Callable[[Run], Any] | None:

@@ -13,12 +13,10 @@ import functools
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Statement:
+class Statement(NamedTuple):
     """What is sent: no delimiter, no comment or blank around it; `line` (from 1) is where it begins in its file."""
 
     text: str
@@ -102,20 +100,15 @@ def _words_of(dialect: str, strings: str, names: str, word: str) -> re.Pattern[s
     )
 
 
-_TOKENS = {
-    "clickhouse": _words_of(
-        "clickhouse",
-        strings="[xXbB]?" + _quoted("'") + "|‘[^’]*+’",
-        names=f"{_quoted('`')}|{_quoted(chr(34))}|“[^”]*+”",
-        word="[A-Za-z0-9_$]",
-    ),
-    "mysql": _words_of(
-        "mysql",
-        strings=f"[xXbBnN]?{_quoted(chr(39))}|{_quoted(chr(34))}",
-        names=_quoted("`", escapes=False),
-        word="[A-Za-z0-9_$\x80-\U0010ffff]",
-    ),
-}
+@functools.cache
+def _tokens(dialect: str) -> re.Pattern[str]:
+    if dialect == "clickhouse":
+        strings, names = "[xXbB]?" + _quoted("'") + "|‘[^’]*+’", f"{_quoted('`')}|{_quoted(chr(34))}|“[^”]*+”"
+        return _words_of(dialect, strings, names, word="[A-Za-z0-9_$]")
+    strings = f"[xXbBnN]?{_quoted(chr(39))}|{_quoted(chr(34))}"
+    return _words_of(dialect, strings, _quoted("`", escapes=False), word="[A-Za-z0-9_$\x80-\U0010ffff]")
+
+
 # What a backslash makes of the next character, and the characters before which it stays (all of ASCII tried on both).
 _ESCAPES = {
     "mysql": ({"0": "\0", "Z": "\x1a", "b": "\b", "n": "\n", "r": "\r", "t": "\t"}, "[%_]"),
@@ -281,7 +274,7 @@ def tokens(text: str, dialect: str) -> Iterator[Token]:
         if kind != "code":
             yield Token(kind, text[begin:end], begin)
             continue
-        for match in _TOKENS[dialect].finditer(text, begin, end):
+        for match in _tokens(dialect).finditer(text, begin, end):
             yield Token(str(match.lastgroup), match[0], match.start())
 
 

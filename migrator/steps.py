@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import io
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +21,7 @@ VERIFY = re.compile(r"(?P<stem>.+)\.verify\.sql")
 SHARED = re.compile(r"^(?:--|#) shared: (\S+) \(([^()\n]+)\)\s*$", re.MULTILINE)
 IDEMPOTENT = re.compile(r"^(?:--|#) migrate: idempotent\s*$", re.MULTILINE)
 MAX_BYTES = 256 * 1024 * 1024
+PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,6 @@ class Step:
     stem: str
     target: str
     path: Path
-    text: str
     checksum: str
     verify_text: str | None = None
 
@@ -40,6 +43,14 @@ class Step:
     @property
     def is_python(self) -> bool:
         return self.path.suffix == ".py"
+
+    @cached_property
+    def text(self) -> str:
+        """The file's text, read when it is needed, for most steps are applied. Raises StepFileError if it changed."""
+        text = "".join(_pieces(self.path))
+        if hashlib.sha256(text.encode()).hexdigest() != self.checksum:
+            raise StepFileError(f"{self.path.name}: was changed while the run was reading it; run again")
+        return text
 
     @cached_property
     def statements(self) -> tuple[Statement, ...]:
@@ -93,22 +104,23 @@ def discover(directory: Path, targets: Sequence[str]) -> tuple[Step, ...]:
     Raises StepFileError, naming the file, for a directory that is missing, empty or unreadable, a bad name, a
     number used twice, a verification without its step, a file that is no UTF-8 text, or a link out of the directory.
     """
-    root, names = _list(directory)
-    verify = {m["stem"]: name for name in names if (m := VERIFY.fullmatch(name))}
+    root, files = _list(directory)
+    verify = {m["stem"]: name for name in files if (m := VERIFY.fullmatch(name))}
     steps: dict[int, Step] = {}
-    for name in sorted(set(names) - set(verify.values())):
+    for name in sorted(files.keys() - verify.values()):
         match = NAME.fullmatch(name)
         if not match:
             raise StepFileError(f"{_shown(name)}: not a step's name; expected NNNN_name.clickhouse|mysql.sql|py,"
                                 " all lower case")
-        version, stem = int(match["version"]), name.rsplit(".", 1)[0]
+        version, stem = int(match["version"]), name.rpartition(".")[0]
         if version in steps:
             raise StepFileError(f"{name}: number {match['version']} is already taken by {steps[version].path.name};"
                                 " give one of them the next free number")
-        text = _read(root, root / name)
-        verify_text = _read(root, root / verify.pop(stem)) if stem in verify else None
-        steps[version] = Step(version, stem, match["target"], root / name, text,
-                              hashlib.sha256(text.encode()).hexdigest(), verify_text)
+        checksum = hashlib.sha256()
+        for piece in _pieces(_checked(root, files[name])):
+            checksum.update(piece.encode())
+        verify_text = "".join(_pieces(_checked(root, files[verify.pop(stem)]))) if stem in verify else None
+        steps[version] = Step(version, stem, match["target"], root / name, checksum.hexdigest(), verify_text)
     if verify:
         raise StepFileError(f"{min(verify.values())}: no step of that name; rename it, or delete it")
     if not steps:
@@ -116,35 +128,56 @@ def discover(directory: Path, targets: Sequence[str]) -> tuple[Step, ...]:
     return tuple(steps[version] for version in sorted(steps) if steps[version].target in targets)
 
 
-def _list(directory: Path) -> tuple[Path, list[str]]:
+def _list(directory: Path) -> tuple[Path, dict[str, os.DirEntry[str]]]:
     try:
         root = directory.resolve(strict=True)
-        names = sorted(entry.name for entry in root.iterdir())
+        with os.scandir(root) as entries:
+            files = {entry.name: entry for entry in entries}
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StepFileError(f"the steps directory {_shown(str(directory))} cannot be read: {reason}") from None
     ignored = re.compile(r"\..*|__pycache__|expected\.(clickhouse|mysql)\.json")
-    return root, [name for name in names if not ignored.fullmatch(name)]
+    return root, {name: entry for name, entry in files.items() if not ignored.fullmatch(name)}
 
 
-def _read(root: Path, path: Path) -> str:
-    """A file's text with BOM and line endings normalised, so that checksums hold across editors and checkouts."""
+def _checked(root: Path, entry: os.DirEntry[str]) -> str:
+    """The path of a regular file in the directory, or of a link to one."""
     try:
-        real = path.resolve(strict=True)
-        if not real.is_relative_to(root):
-            raise StepFileError(f"{path.name}: a link out of the steps directory; copy the file here instead")
-        if not real.is_file():
-            raise StepFileError(f"{path.name}: not a regular file")
-        if real.stat().st_size > MAX_BYTES:
-            raise StepFileError(f"{path.name}: larger than {MAX_BYTES >> 20} MiB; split it into several steps")
-        text = real.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise StepFileError(f"{path.name}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        if entry.is_symlink() and not Path(entry.path).resolve(strict=True).is_relative_to(root):
+            raise StepFileError(f"{entry.name}: a link out of the steps directory; copy the file here instead")
+        if not entry.is_file():
+            raise StepFileError(f"{entry.name}: not a regular file")
     except (OSError, RuntimeError) as error:
-        raise StepFileError(f"{path.name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if "\0" in text:
-        raise StepFileError(f"{path.name}: holds a NUL byte; is it a text file?")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        raise _unreadable(entry.path, error) from None
+    return entry.path
+
+
+def _pieces(path: str | Path) -> Iterator[str]:
+    """A file's text with BOM and line endings normalised, so that checksums hold across editors and checkouts.
+
+    In pieces, so that a big file takes no more memory than a small one.
+    """
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
+    name, at = os.path.basename(path), 0
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise StepFileError(f"{name}: larger than {MAX_BYTES >> 20} MiB; split it into several steps")
+            while content := file.read(PIECE_BYTES):
+                if b"\0" in content:
+                    raise StepFileError(f"{name}: holds a NUL byte; is it a text file?")
+                yield decoder.decode(content)
+                at += len(content)
+            yield decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise StepFileError(f"{name}: not UTF-8 text (byte {at + error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | Path, error: Exception) -> StepFileError:
+    reason = getattr(error, "strerror", None) or error
+    return StepFileError(f"{os.path.basename(path)}: cannot be read: {reason}")
 
 
 def _shown(name: str) -> str:

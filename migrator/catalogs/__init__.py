@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from migrator.statements import tokens
@@ -27,8 +26,7 @@ Catalog = dict[Object, Attributes]
 RELATIONS = ("table", "view")  # kinds that share one name space
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that is wrong. `kind` is missing, different, unexpected or data; `step` the stem of its owner, or ''."""
 
     kind: str

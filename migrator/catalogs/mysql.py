@@ -21,11 +21,11 @@ NUMERIC = re.compile(r"(tiny|small|medium|big)?int|decimal|float|double|bit|year
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "0": "\0", "Z": "\x1a"}
 
 
-def read_catalog(query: Query, database: str, ledger_table: str) -> Catalog:
+def read_catalog(query: Query, dialect: str, database: str, ledger_table: str) -> Catalog:
     """Everything in the connection's database but the ledger and its journal."""
     here = "table_schema = DATABASE()"
     catalog: Catalog = {}
-    is_mariadb = "mariadb" in query("SELECT VERSION()")[0][0].lower()
+    is_mariadb = dialect == "mariadb"
     checks = list(_checks(query, is_mariadb))
     json_columns = {(table, name) for table, name, _, is_json in checks if is_json}
     for name, type_, engine, collation, comment, options in query(

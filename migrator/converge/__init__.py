@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One statement of a plan, and why it is needed; `rows` and `bytes` are what it must copy or block, 0 if nothing."""
 
     sql: str

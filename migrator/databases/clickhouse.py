@@ -10,7 +10,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import clickhouse_connect
@@ -50,8 +49,8 @@ logging.getLogger("clickhouse_connect").propagate = False
 def connect(address: Address, settings: Settings, identity: Identity, *, timeout: float, writes: bool) -> ClickHouse:
     """A connection on which a query was answered. Raises NotYet, AccessDenied or WrongServer."""
     try:
-        client = _client(address, timeout)
-        version = str(client.command("SELECT version()"))
+        client = _client(address, timeout)  # which asks for the version
+        version = str(client.server_version)
     except ClickHouseError as error:
         raise _refused_at_login(error, address) from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -210,15 +209,17 @@ class ClickHouse:
     # The ledger. ReplacingMergeTree: a row is never updated, a newer one of the same version takes its place.
 
     def read_ledger(self) -> list[Applied]:
-        columns = self._columns(self.settings.ledger_table)
-        if not columns:
-            return []
-        if not {"version", "name", "checksum", "run"} <= columns:
+        try:
+            rows = self.query(f"SELECT version, name, checksum, run FROM {self._ledger} FINAL ORDER BY version")
+        except StatementRefused:
+            columns = self._columns(self.settings.ledger_table)
+            if not columns:
+                return []
+            if {"version", "name", "checksum", "run"} <= columns:
+                raise
             raise WrongServer(f"{self.address}: the table {self._ledger} is not this job's ledger; choose another name"
-                              " with MIGRATE_LEDGER_TABLE")
-        return [Applied(*row) for row in self.query(
-            "SELECT version, name, 'clickhouse', checksum, formatDateTime(applied_at, '%Y-%m-%dT%H:%i:%SZ'),"
-            f" description, image, host, run, seconds FROM {self._ledger} FINAL ORDER BY version")]
+                              " with MIGRATE_LEDGER_TABLE") from None
+        return [Applied(version, name, "clickhouse", checksum) for version, name, checksum, _ in rows]
 
     def _columns(self, table: str) -> set[str]:
         return {name for (name,) in self.query(
@@ -253,11 +254,10 @@ class ClickHouse:
             COMMENT 'statements of steps that are not finished, the row inserted last holds; written by migrate'""")
 
     def record(self, row: Applied) -> None:
-        at = row.applied_at or datetime.now(UTC).isoformat()
         texts = ", ".join(quote(t) for t in (row.name, row.checksum, row.image, row.host, row.run))
         self.execute(
             f"INSERT INTO {self._ledger} (version, description, applied_at, name, checksum, image, host, run, seconds)"
-            f" SELECT {row.version}, {quote(row.description)}, parseDateTimeBestEffort({quote(at)}, 'UTC'), {texts},"
+            f" SELECT {row.version}, {quote(row.description)}, now('UTC'), {texts},"
             f" {row.seconds!r}", "ledger")
         self.execute(f"ALTER TABLE {self._journal} DROP PARTITION {row.version}", "ledger")
 

@@ -219,7 +219,7 @@ class MySQL:
         self._journal = f"`{address.database}`.`{settings.ledger_table}_journal`"
         digest = hashlib.sha256(f"{address.database}.{settings.ledger_table}".encode()).hexdigest()[:32]
         self._lock, self._locked = f"migrate_{digest}", False
-        self.fresh_session()
+        self._set_up()
         if not writes:
             self.query("SET SESSION TRANSACTION READ ONLY")
 
@@ -229,8 +229,11 @@ class MySQL:
         self.query("UNLOCK TABLES")
         self._tables_locked = False
         self.query(f"USE `{self.address.database}`")
-        self.query("SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci")
-        self.query(f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1,"
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self.query("SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci,"
+                   f" SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1,"
                    f" unique_checks = 1, lock_wait_timeout = {METADATA_LOCK_SECONDS}, wait_timeout = 604800")
 
     def query(self, sql: str) -> Rows:
@@ -338,14 +341,14 @@ class MySQL:
         return columns
 
     def read_ledger(self) -> list[Applied]:
-        columns = self._ledger_columns()
-        if not columns:
-            return []
-        texts = ", ".join(f"IFNULL({name}, '')" if name in columns else "''"
-                          for name in ("name", "checksum", "description", "image", "host", "run"))
-        rows = self.query(f"SELECT version, IFNULL(DATE_FORMAT(applied_at, '%Y-%m-%dT%H:%i:%sZ'), ''), {texts}"
-                          f" FROM {self._ledger} ORDER BY version")
-        return [Applied(version, name, "mysql", checksum, at, *rest) for version, at, name, checksum, *rest in rows]
+        try:
+            rows = self.query(f"SELECT version, IFNULL(name, ''), IFNULL(checksum, ''), run FROM {self._ledger}")
+        except StatementRefused:
+            columns = self._ledger_columns()
+            if {"name", "checksum", "run"} <= columns.keys():
+                raise
+            rows = self.query(f"SELECT version, '', '', '' FROM {self._ledger}") if columns else []  # a hand-run script's
+        return [Applied(version, name, "mysql", checksum) for version, name, checksum, _ in rows]
 
     def prepare_ledger(self) -> None:
         columns = self._ledger_columns()
@@ -467,7 +470,7 @@ class MySQL:
             self.query(f"SELECT RELEASE_LOCK('{self._lock}')")
 
     def catalog(self, tables: Sequence[str] | None) -> Catalog:
-        return catalogs.read_catalog(self.query, self.address.database, self.settings.ledger_table)
+        return catalogs.read_catalog(self.query, self.dialect, self.address.database, self.settings.ledger_table)
 
     def same_queries(self, expected: Mapping[Object, Attributes], live: Catalog) -> Catalog:
         return catalogs.same_queries(self.query, self.dialect, expected, live)
