@@ -22,6 +22,8 @@ SHARED = re.compile(r"^(?:--|#) shared: (\S+) \(([^()\n]+)\)\s*$", re.MULTILINE)
 IDEMPOTENT = re.compile(r"^(?:--|#) migrate: idempotent\s*$", re.MULTILINE)
 MAX_BYTES = 256 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
+UTF_8 = codecs.getincrementaldecoder("utf-8-sig")  # and without a byte order mark
+IGNORED = re.compile(r"\..*|__pycache__|expected\.(clickhouse|mysql)\.json")
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,14 @@ class Step:
     version: int
     stem: str
     target: str
-    path: Path
+    directory: Path
+    name: str
     checksum: str
     verify_text: str | None = None
+
+    @cached_property
+    def path(self) -> Path:
+        return self.directory / self.name
 
     @property
     def title(self) -> str:
@@ -42,7 +49,7 @@ class Step:
 
     @property
     def is_python(self) -> bool:
-        return self.path.suffix == ".py"
+        return self.name.endswith(".py")
 
     @cached_property
     def text(self) -> str:
@@ -114,13 +121,13 @@ def discover(directory: Path, targets: Sequence[str]) -> tuple[Step, ...]:
                                 " all lower case")
         version, stem = int(match["version"]), name.rpartition(".")[0]
         if version in steps:
-            raise StepFileError(f"{name}: number {match['version']} is already taken by {steps[version].path.name};"
+            raise StepFileError(f"{name}: number {match['version']} is already taken by {steps[version].name};"
                                 " give one of them the next free number")
         checksum = hashlib.sha256()
         for piece in _pieces(_checked(root, files[name])):
             checksum.update(piece.encode())
         verify_text = "".join(_pieces(_checked(root, files[verify.pop(stem)]))) if stem in verify else None
-        steps[version] = Step(version, stem, match["target"], root / name, checksum.hexdigest(), verify_text)
+        steps[version] = Step(version, stem, match["target"], root, name, checksum.hexdigest(), verify_text)
     if verify:
         raise StepFileError(f"{min(verify.values())}: no step of that name; rename it, or delete it")
     if not steps:
@@ -136,8 +143,7 @@ def _list(directory: Path) -> tuple[Path, dict[str, os.DirEntry[str]]]:
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StepFileError(f"the steps directory {_shown(str(directory))} cannot be read: {reason}") from None
-    ignored = re.compile(r"\..*|__pycache__|expected\.(clickhouse|mysql)\.json")
-    return root, {name: entry for name, entry in files.items() if not ignored.fullmatch(name)}
+    return root, {name: entry for name, entry in files.items() if not IGNORED.fullmatch(name)}
 
 
 def _checked(root: Path, entry: os.DirEntry[str]) -> str:
@@ -157,27 +163,30 @@ def _pieces(path: str | Path) -> Iterator[str]:
 
     In pieces, so that a big file takes no more memory than a small one.
     """
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
-    name, at = os.path.basename(path), 0
+    decoder, at = io.IncrementalNewlineDecoder(UTF_8(), translate=True), 0
     try:
         with open(path, "rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_size > MAX_BYTES:
-                raise StepFileError(f"{name}: larger than {MAX_BYTES >> 20} MiB; split it into several steps")
-            while content := file.read(PIECE_BYTES):
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise StepFileError(f"{_name(path)}: larger than {MAX_BYTES >> 20} MiB; split it into several steps")
+            for at in range(0, size + 1, PIECE_BYTES):
+                content = file.read(min(PIECE_BYTES, size))
                 if b"\0" in content:
-                    raise StepFileError(f"{name}: holds a NUL byte; is it a text file?")
-                yield decoder.decode(content)
-                at += len(content)
-            yield decoder.decode(b"", final=True)
+                    raise StepFileError(f"{_name(path)}: holds a NUL byte; is it a text file?")
+                yield decoder.decode(content, final=at + PIECE_BYTES > size)
     except UnicodeDecodeError as error:
-        raise StepFileError(f"{name}: not UTF-8 text (byte {at + error.start}); save it as UTF-8") from None
+        raise StepFileError(f"{_name(path)}: not UTF-8 text (byte {at + error.start}); save it as UTF-8") from None
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: str | Path, error: Exception) -> StepFileError:
     reason = getattr(error, "strerror", None) or error
-    return StepFileError(f"{os.path.basename(path)}: cannot be read: {reason}")
+    return StepFileError(f"{_name(path)}: cannot be read: {reason}")
+
+
+def _name(path: str | Path) -> str:
+    return os.path.basename(path)
 
 
 def _shown(name: str) -> str:

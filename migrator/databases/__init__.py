@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -9,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
-
-import tenacity
 
 from migrator.catalogs import Attributes, Catalog, Object
 from migrator.converge import Change
@@ -198,13 +197,25 @@ def connect(settings: Settings, targets: Sequence[str], identity: Identity, log:
 
 def _wait_for(address: Address, attempt: Callable[[float], Database], log: Log, clock: Clock, stop: threading.Event,
               reasons: dict[str, NotYet]) -> Database:
-    def remember(state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        assert isinstance(error, NotYet)
-        reasons[address.target] = error
-        if not stop.is_set():
-            log.info("waiting", target=address.target, address=str(address), reason=str(error), attempt=
-                     state.attempt_number, seconds_left=clock.left)
+    tries = itertools.count(1)
+
+    def answer() -> Database:
+        number = next(tries)
+        try:
+            return attempt(max(0.2, min(ATTEMPT_SECONDS, clock.left)))
+        except NotYet as error:
+            reasons[address.target] = error
+            if not stop.is_set():
+                log.info("waiting", target=address.target, address=str(address), reason=str(error), attempt=number,
+                         seconds_left=clock.left)
+            raise
+
+    try:
+        return answer()
+    except NotYet:
+        if clock.left <= 0:
+            raise
+    import tenacity  # heavy, and not needed where the databases are up
 
     jitter = tenacity.wait_exponential_jitter(multiplier=0.05, max=LONGEST_PAUSE, jitter=0.05)
     retrying = tenacity.Retrying(
@@ -213,8 +224,8 @@ def _wait_for(address: Address, attempt: Callable[[float], Database], log: Log, 
         stop=lambda state: stop.is_set() or clock.left <= 0,
         wait=lambda state: min(jitter(state), clock.left),
         sleep=stop.wait,  # type: ignore[arg-type]
-        after=remember, reraise=True)
-    return retrying(lambda: attempt(max(0.2, min(ATTEMPT_SECONDS, clock.left))))
+        reraise=True)
+    return retrying(answer)
 
 
 def _behind(log: Log, target: str, reason: str) -> None:

@@ -13,7 +13,7 @@ C, M = "clickhouse", "mysql"
 
 def step(version: int, target: str = M, checksum: str = "same") -> Step:
     stem = f"{version:04}_s.{target}"
-    return Step(version, stem, target, Path(f"{stem}.sql"), checksum)
+    return Step(version, stem, target, Path(), f"{stem}.sql", checksum)
 
 
 def row(version: int, target: str = M, checksum: str = "same") -> Applied:

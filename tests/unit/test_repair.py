@@ -8,7 +8,7 @@ from migrator.catalogs import DATA, DIFFERENT, EXTRA, MISSING, Finding
 from migrator.repair import restorable
 from migrator.steps import Step
 
-STEPS = [Step(n, f"000{n}_s.mysql", "mysql", Path(f"000{n}_s.mysql.sql"), "x") for n in (1, 2, 3)]
+STEPS = [Step(n, f"000{n}_s.mysql", "mysql", Path(), f"000{n}_s.mysql.sql", "x") for n in (1, 2, 3)]
 
 
 def found(kind: str, *steps: int, relation: bool = False) -> Finding:
