@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 from migrator import __version__
@@ -15,21 +14,19 @@ OUTCOMES = {0: "done", 1: "bug", 2: "refused", 3: "unreachable", 4: "blocked", 5
             7: "verification failed", 130: "stopped", 143: "stopped"}
 
 
-@dataclass
 class Report:
     """Filled in as the run goes on, so that a failed run can still say how far it got. Lists hold step stems."""
 
-    command: str
-    applied: list[str] = field(default_factory=list)
-    repaired: list[str] = field(default_factory=list)
-    pending: list[str] = field(default_factory=list)
-    unverified: list[str] = field(default_factory=list)
-    ahead: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    failed: str = ""
-    error: str = ""
-    verified: str = ""
-    started: float = field(default_factory=time.monotonic)
+    def __init__(self, command: str, error: str = ""):
+        self.command, self.error = command, error
+        self.applied: list[str] = []
+        self.repaired: list[str] = []
+        self.pending: list[str] = []
+        self.unverified: list[str] = []
+        self.ahead: list[str] = []
+        self.findings: list[Finding] = []
+        self.failed = self.verified = ""
+        self.started = time.monotonic()
 
     def find(self, log: Log, findings: list[Finding]) -> None:
         """Add what is wrong, one `finding` line each."""

@@ -42,7 +42,8 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return f"{self.target} at {self.host}:{self.port}"
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class Settings(NamedTuple):

@@ -8,7 +8,6 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import CodeType
@@ -26,17 +25,14 @@ UTF_8 = codecs.getincrementaldecoder("utf-8-sig")  # and without a byte order ma
 IGNORED = re.compile(r"\..*|__pycache__|expected\.(clickhouse|mysql)\.json")
 
 
-@dataclass(frozen=True)
 class Step:
     """One step file on disk. `stem` is the file's name without its last ending; it names the step everywhere."""
 
-    version: int
-    stem: str
-    target: str
-    directory: Path
-    name: str
-    checksum: str
-    verify_text: str | None = None
+    def __init__(self, version: int, stem: str, target: str, directory: Path, name: str, checksum: str,
+                 verify_text: str | None = None):
+        self.version, self.stem, self.target = version, stem, target
+        self.directory, self.name = directory, name
+        self.checksum, self.verify_text = checksum, verify_text
 
     @cached_property
     def path(self) -> Path:

@@ -86,7 +86,8 @@ def _views(live: Catalog, expected: Expected, touched: set[str]) -> Iterable[Fin
 
 def verify_steps(steps: Sequence[Step], runs: Mapping[str, Run]) -> list[Finding]:
     """What the steps' own verifications return: a row, or an error, is something wrong."""
-    return [finding for step in steps for finding in verify_step(step, runs[step.stem])]
+    return [finding for step in steps if step.is_python or step.verify_text is not None
+            for finding in verify_step(step, runs[step.stem])]
 
 
 def verify_step(step: Step, run: Run) -> Iterable[Finding]:

@@ -7,9 +7,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from migrator.catalogs import Attributes, Catalog, Object
 from migrator.converge import Change
@@ -34,8 +33,7 @@ class NotYet(Exception):
         self.final = final
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Who a run is: written into ledger, lock and journal, and shown to rivals."""
 
     run: str
@@ -128,12 +126,11 @@ class Database(Protocol):
         """Old tables that a convergence kept, with their bytes."""
 
 
-@dataclass
 class Clock:
     """A budget of seconds, shared by all who wait."""
 
-    seconds: float
-    started: float = field(default_factory=time.monotonic)
+    def __init__(self, seconds: float):
+        self.seconds, self.started = seconds, time.monotonic()
 
     @property
     def left(self) -> float:

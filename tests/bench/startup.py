@@ -1,6 +1,7 @@
 """What `--version` and `--help` cost over a bare interpreter."""
 
 import sys
+
 from tests.bench.measure import JOB, in_turns, run, table
 
 

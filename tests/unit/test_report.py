@@ -40,7 +40,8 @@ def test_report_has_every_field_of_the_contract(code: int) -> None:
 
 def test_report_tells_how_far_the_run_got() -> None:
     """Lists hold the stems of step files."""
-    report = Report("run", applied=["0001_a.mysql"], pending=["0002_b.mysql"], failed="0002_b.mysql", error="why")
+    report = Report("run", error="why")
+    report.applied, report.pending, report.failed = ["0001_a.mysql"], ["0002_b.mysql"], "0002_b.mysql"
     line = finished(report, 6)
 
     assert (line["applied"], line["pending"], line["failed"], line["error"]) == (
