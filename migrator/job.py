@@ -147,8 +147,8 @@ class Job:
         else:
             Journal(self.databases[step.target], step, self.identity.run, self.settings.lock_timeout).apply(
                 run.session(step.target))
-        for database in self.databases.values():
-            database.fresh_session()
+        for target in self.targets if step.is_python else (step.target,):
+            self.databases[target].fresh_session()
 
     def send_again(self, step: Step, session: Session) -> None:
         for text, place in restoring(step, self.databases[step.target].catalog(None)):

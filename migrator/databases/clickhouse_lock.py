@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from migrator.errors import MigrateError, StatementRefused
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from migrator.databases.clickhouse import ClickHouse
 
 BEAT_SECONDS = 2.0
+SURE_SECONDS = 0.5  # an answer of the server is good for so long, for while our beats arrive nobody may take over
 STALE_SECONDS = 10.0  # five beats missed: its owner is dead, or cut off and stopped by its own check
 
 
@@ -28,12 +30,14 @@ class Lock:
     def __init__(self, database: ClickHouse, table: str, identity: Identity):
         self._database, self._table, self._identity = database, table, identity
         self._beating: threading.Event | None = None  # set to end the heartbeat; None while we want no lock
+        self._beat_at = self._seen_at = -STALE_SECONDS  # when the newest beat was sent, and the lock was seen as ours
 
     def take(self) -> str:
         """Empty when the lock is ours, now or already; else who has it."""
         if self._beating:
             return ""
         owner = json.dumps({"host": self._identity.host, "run": self._identity.run})
+        self._beat_at = time.monotonic()
         self._beating = threading.Event()  # before the try: a CREATE whose reply is lost may have made the table
         try:
             self._database.execute(f"CREATE TABLE {self._table} (beat DateTime64(3, 'UTC')) ENGINE = MergeTree"
@@ -84,7 +88,11 @@ class Lock:
             return
 
     def is_ours(self) -> bool:
-        return bool(self._beating) and self._identity.run == _owner(self._seen()[1]).get("run")
+        now = time.monotonic()
+        if now - self._seen_at > SURE_SECONDS or now - self._beat_at > STALE_SECONDS / 2:
+            ours = bool(self._beating) and self._identity.run == _owner(self._seen()[1]).get("run")
+            self._seen_at = now if ours else -STALE_SECONDS
+        return self._seen_at > 0
 
     def _beat(self, end: threading.Event) -> None:
         """Show that we are alive. A beat that fails is no matter: `is_ours` tells whether the lock was lost by that."""
@@ -92,7 +100,9 @@ class Lock:
         while not end.wait(BEAT_SECONDS):
             with contextlib.suppress(MigrateError):
                 other = other or self._database.again()
+                sent = time.monotonic()
                 other.execute(f"INSERT INTO {self._table} SELECT now64(3)", "heartbeat")
+                self._beat_at = sent
         if other:
             other.close()
 
@@ -100,6 +110,7 @@ class Lock:
         if not self._beating:
             return
         self._beating.set()
+        self._seen_at = -STALE_SECONDS  # to drop another's would be worse than to ask once more
         if self.is_ours():
             self._database.execute(f"DROP TABLE IF EXISTS {self._table} SYNC", "lock")
         self._beating = None

@@ -163,6 +163,18 @@ def test_run_whose_clickhouse_lock_is_lost_sends_nothing_more(servers: Servers, 
 
 
 @one_dialect
+def test_clickhouse_is_asked_for_the_lock_now_and_then(servers: Servers, steps: Steps) -> None:
+    """Not before each statement: while the beats arrive nobody may take it over, and a question costs what a statement does."""
+    steps.write(n0001_many__clickhouse__sql="SELECT 1;\n" * 100)
+    with listening(servers) as sent:
+        result = steps.run(servers)
+    asked = [text for text in sent.clickhouse if "schema_migrations_lock" in text and "toString(uuid)" in text]
+
+    assert result.code == 0
+    assert 1 <= len(asked) <= 2 * result.seconds + 2
+
+
+@one_dialect
 def test_lock_survives_a_long_statement(servers: Servers, sample: Steps) -> None:
     """While one statement runs on MySQL, the heartbeat on ClickHouse goes on, so nobody takes the lock over."""
     sample.write(n0005_slow__mysql__sql="SELECT SLEEP(3)")
