@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.measure import JOB, Spent, in_turns, run, table
+from tests.bench.measure import JOB, TURNS, Spent, in_turns, run, table
 from tests.bench.work import CONNECT, STATEMENTS, Servers, servers, write_steps
 
 EACH = 500
@@ -23,7 +23,7 @@ for n in range({EACH}):
 """
 
 
-def main(turns: int) -> None:
+def main(turns: int = TURNS) -> None:
     with servers() as both, tempfile.TemporaryDirectory() as folder:
         directory = write_steps(Path(folder) / "steps", EACH, EACH)
         environ = both.environ | {"MIGRATE_STEPS_DIR": str(directory), "MIGRATE_VERIFY": "steps"}
@@ -42,3 +42,7 @@ def fresh(both: Servers, measure: Callable[[], Spent]) -> Callable[[], Spent]:
         return measure()
 
     return emptied
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
+TURNS = int(os.environ.get("BENCH_TURNS", "11"))
 JOB = [sys.executable, str(ROOT / "entrypoint.py")]
 
 

@@ -4,14 +4,14 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from tests.bench.measure import JOB, in_turns, run, table
+from tests.bench.measure import JOB, TURNS, in_turns, run, table
 from tests.bench.work import servers, write_expected, write_steps
 
 CASES = {"10 steps each": (10, 10), "1,000 steps each": (1000, 10)}  # steps and tables on each database
 BIG_FILE = 64 << 20  # bytes of one step that is applied already; memory must not grow with it
 
 
-def main(turns: int) -> None:
+def main(turns: int = TURNS) -> None:
     with servers() as both, tempfile.TemporaryDirectory() as folder:
         subjects = {"floor: both drivers, connect, one query each": lambda: run(both.floor)}
         for name, (each, tables) in CASES.items():
@@ -27,3 +27,7 @@ def main(turns: int) -> None:
     table(medians, floor)
     beyond = (medians[many].wall - medians[few].wall) / 1980 * 1e6
     print(f"   {many} over {few}: {medians[many].wall / medians[few].wall:.2f} times, {beyond:.1f} µs a step beyond")
+
+
+if __name__ == "__main__":
+    main()

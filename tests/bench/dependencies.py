@@ -3,7 +3,7 @@
 import importlib.metadata
 import sys
 
-from tests.bench.measure import in_turns, run
+from tests.bench.measure import TURNS, in_turns, run
 
 IMPORTS = {  # distribution: what the job imports of it
     "clickhouse-connect": "import clickhouse_connect",
@@ -11,12 +11,13 @@ IMPORTS = {  # distribution: what the job imports of it
     "urllib3": "import urllib3",
     "certifi": "import certifi",
     "lz4": "import lz4.frame",
+    "backports.zstd": "import backports.zstd",
     "tenacity": "import tenacity",
     "python-json-logger": "import pythonjsonlogger.json",
 }
 
 
-def main(turns: int) -> None:
+def main(turns: int = TURNS) -> None:
     bare = "bare interpreter"
     subjects = {bare: "pass"} | IMPORTS | {"all of them": "; ".join(IMPORTS.values())}
     medians = in_turns(turns, {name: lambda text=text: run([sys.executable, "-c", text]) for name, text in subjects.items()})
@@ -35,3 +36,7 @@ def size(name: str) -> int:
         return sum(map(size, IMPORTS))
     files = importlib.metadata.files(name) or []
     return sum(file.locate().stat().st_size for file in files if file.suffix != ".pyc" and file.locate().exists())
+
+
+if __name__ == "__main__":
+    main()
