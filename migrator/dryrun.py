@@ -22,6 +22,7 @@ class DryRun:
         self._databases, self._log = databases, log
         self._names: dict[str, set[Name]] = {target: _tables(database) for target, database in databases.items()}
         self._home = {target: _current(database) for target, database in databases.items()}
+        self._entries = {target: database.read_journal() for target, database in databases.items()}
         self.problems: list[str] = []
 
     def step(self, step: Step, run: Run) -> None:
@@ -29,7 +30,7 @@ class DryRun:
         self._current = dict(self._home)
         if step.is_python:
             return self._python(step, run)
-        journal = Journal(self._databases[step.target], step, "", 0)
+        journal = Journal(self._databases[step.target], step, self._entries[step.target], "", 0)
         for number, statement in enumerate(step.statements, 1):
             if journal.is_done(statement):
                 continue

@@ -20,7 +20,7 @@ from migrator.errors import (
     VerificationFailed,
 )
 from migrator.expected import Expected, load_expected, unverified
-from migrator.journal import Journal
+from migrator.journal import Entry, Journal
 from migrator.ledger import Applied
 from migrator.lock import RunLock
 from migrator.logs import Log
@@ -44,6 +44,7 @@ class Job:
         addresses = {"clickhouse": settings.clickhouse, "mysql": settings.mysql}
         self.targets = [target for target in settings.targets  # a Python step may use both
                         if any(step.target == target or (step.is_python and addresses[target]) for step in self.steps)]
+        self.journal: list[Entry] = []  # of unfinished steps, as earlier runs left it
         self.expected: dict[str, Expected] = {}
         if settings.verify == "full" and settings.command != "snapshot":
             self.expected = load_expected(settings.steps_dir, self.steps)
@@ -101,6 +102,7 @@ class Job:
             return self.plan()
         plan = self.plan()
         self.preflight(plan.pending)
+        self.journal = [entry for database in self.databases.values() for entry in database.read_journal()]
         for step in plan.pending:
             self.apply(step)
         return plan
@@ -145,8 +147,8 @@ class Job:
         elif again:
             self.send_again(step, run.session(step.target))
         else:
-            Journal(self.databases[step.target], step, self.identity.run, self.settings.lock_timeout).apply(
-                run.session(step.target))
+            Journal(self.databases[step.target], step, self.journal, self.identity.run, self.settings.lock_timeout
+                    ).apply(run.session(step.target))
         for target in self.targets if step.is_python else (step.target,):
             self.databases[target].fresh_session()
 

@@ -12,7 +12,7 @@ import hashlib
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from migrator.errors import Locked, StatementRefused, StepFailed
@@ -34,8 +34,7 @@ TEXTS = ("VIEW", "USER", "ROLE", *ROUTINES)  # hold no rows, so OR REPLACE takes
 PAUSE_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One row: a statement of a step, by its text's SHA-256 and its number among those of the same text.
 
     `label` is the step's stem and the statement's number when it was sent, as in its query id; `answer` is what the
@@ -74,9 +73,9 @@ def is_repeatable(kind: Kind) -> bool:
 class Journal:
     """One SQL step in one run: sends what is to be sent, each statement at most once over all runs."""
 
-    def __init__(self, database: Database, step: Step, run: str, lock_timeout: float):
+    def __init__(self, database: Database, step: Step, entries: Iterable[Entry], run: str, lock_timeout: float):
         self._database, self._step, self._run, self._patience = database, step, run, lock_timeout
-        self._known = {(entry.statement, entry.nth): entry for entry in database.read_journal(step.version)}
+        self._known = {(entry.statement, entry.nth): entry for entry in entries if entry.version == step.version}
         self._seen: Counter[str] = Counter()
         self._temporary: set[str] = set()
         self._unwritten: list[Entry] = []  # they go out with the next intent: one write for two
@@ -90,7 +89,8 @@ class Journal:
                 self._carry_out(session, statement, number, where)
             except StatementRefused as error:
                 raise StepFailed(f"{where} was refused: {error}") from None
-        self._flush()
+        if self._step.verify_text is not None:
+            self._flush()  # else the ledger's row follows at once, and says as much of the last statement
 
     def _flush(self, *more: Entry) -> None:
         if entries := [*self._unwritten, *more]:
@@ -117,14 +117,14 @@ class Journal:
             return
         known, repeatable = self._known.get(key), is_repeatable(kind)
         entry = Entry(self._step.version, *key, INTENT, self._run, f"{self._step.stem} {number}")
-        done = replace(entry, state=DONE)
+        done = entry._replace(state=DONE)
         if known and (known.state == DONE or (known.state == INTENT and not repeatable
                                               and self._took_effect(session, kind, text, known, where))):
             self._unwritten += [done] if known.state == INTENT else []
             session.skipped(place, known.run)
             return
         answer = Answer(lasting=True) if repeatable else database.answer(text, kind)
-        before = [*self._unwritten, replace(entry, answer=answer.text)]
+        before = [*self._unwritten, entry._replace(answer=answer.text)]
 
         def send(sql: str, label: str) -> None:
             if answer.lasting:
@@ -137,7 +137,7 @@ class Journal:
             session.execute(text, place, send)
             self._unwritten = [done] * answer.lasting
         except StatementRefused as error:
-            self._flush(*[replace(entry, state=REFUSED)] * error.checked)
+            self._flush(*[entry._replace(state=REFUSED)] * error.checked)
             raise
 
     def _is_session(self, kind: Kind, text: str) -> bool:

@@ -80,8 +80,8 @@ class Database(Protocol):
     def record(self, row: Applied) -> None:
         """Write a finished step; the first `applied_at` of a version is kept. Its journal is not needed any more."""
 
-    def read_journal(self, version: int) -> list[Entry]:
-        """The newest entry of each statement of a step; none where there is no journal."""
+    def read_journal(self) -> list[Entry]:
+        """The newest entry of each statement of the steps that are not finished; none where there is no journal."""
 
     def write_journal(self, entries: Sequence[Entry]) -> None:
         """Write entries, all of them or none; the last one of a statement holds."""

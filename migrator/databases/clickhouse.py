@@ -263,11 +263,11 @@ class ClickHouse:
 
     # The journal.
 
-    def read_journal(self, version: int) -> list[Entry]:
+    def read_journal(self) -> list[Entry]:
         if not self._columns(f"{self.settings.ledger_table}_journal"):
             return []
         return [Entry(*row) for row in self.query("SELECT version, statement, nth, state, run, label, answer"
-                                                  f" FROM {self._journal} FINAL WHERE version = {version}")]
+                                                  f" FROM {self._journal} FINAL")]
 
     def write_journal(self, entries: Sequence[Entry]) -> None:
         rows = ", ".join(f"({e.version}, '{e.statement}', {e.nth}, '{e.state}', '{e.run}', '{e.label}', '{e.answer}')"

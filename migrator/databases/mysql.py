@@ -391,12 +391,12 @@ class MySQL:
 
     # The journal.
 
-    def read_journal(self, version: int) -> list[Entry]:
+    def read_journal(self) -> list[Entry]:
         if not self.query("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE()"
                           f" AND table_name = '{self.settings.ledger_table}_journal'"):
             return []
         return [Entry(*row) for row in self.query("SELECT version, statement, nth, state, run, label, answer"
-                                                  f" FROM {self._journal} WHERE version = {version}")]
+                                                  f" FROM {self._journal}")]
 
     def write_journal(self, entries: Sequence[Entry]) -> None:
         self.query(self._rows_of(entries))
