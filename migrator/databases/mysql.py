@@ -227,11 +227,11 @@ class MySQL:
         """As promised by the protocol. COM_RESET_CONNECTION would free the lock."""
         self.query("COMMIT")
         self.query("UNLOCK TABLES")
-        self._tables_locked = False
         self.query(f"USE `{self.address.database}`")
         self._set_up()
 
     def _set_up(self) -> None:
+        self._tables_locked = False
         self.query("SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci,"
                    f" SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1,"
                    f" unique_checks = 1, lock_wait_timeout = {METADATA_LOCK_SECONDS}, wait_timeout = 604800")
