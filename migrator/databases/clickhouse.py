@@ -209,16 +209,17 @@ class ClickHouse:
     # The ledger. ReplacingMergeTree: a row is never updated, a newer one of the same version takes its place.
 
     def read_ledger(self) -> list[Applied]:
+        sql = f"SELECT version, name, checksum, run FROM {self._ledger} FINAL ORDER BY version"
         try:
-            rows = self.query(f"SELECT version, name, checksum, run FROM {self._ledger} FINAL ORDER BY version")
+            rows = self.query(sql)
         except StatementRefused:
             columns = self._columns(self.settings.ledger_table)
             if not columns:
                 return []
-            if {"version", "name", "checksum", "run"} <= columns:
-                raise
-            raise WrongServer(f"{self.address}: the table {self._ledger} is not this job's ledger; choose another name"
-                              " with MIGRATE_LEDGER_TABLE") from None
+            if not {"version", "name", "checksum", "run"} <= columns:
+                raise WrongServer(f"{self.address}: the table {self._ledger} is not this job's ledger; choose another"
+                                  " name with MIGRATE_LEDGER_TABLE") from None
+            rows = self.query(sql)  # a rival has just made it
         return [Applied(version, name, "clickhouse", checksum) for version, name, checksum, _ in rows]
 
     def _columns(self, table: str) -> set[str]:

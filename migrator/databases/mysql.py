@@ -341,13 +341,16 @@ class MySQL:
         return columns
 
     def read_ledger(self) -> list[Applied]:
+        sql = f"SELECT version, IFNULL(name, ''), IFNULL(checksum, ''), run FROM {self._ledger}"
         try:
-            rows = self.query(f"SELECT version, IFNULL(name, ''), IFNULL(checksum, ''), run FROM {self._ledger}")
+            rows = self.query(sql)
         except StatementRefused:
             columns = self._ledger_columns()
-            if {"name", "checksum", "run"} <= columns.keys():
-                raise
-            rows = self.query(f"SELECT version, '', '', '' FROM {self._ledger}") if columns else []  # a hand-run script's
+            if not columns:
+                return []
+            if not {"name", "checksum", "run"} <= columns.keys():  # a hand-run script's, which a rival may adopt now
+                sql = f"SELECT version, '', '', '' FROM {self._ledger}"
+            rows = self.query(sql)
         return [Applied(version, name, "mysql", checksum) for version, name, checksum, _ in rows]
 
     def prepare_ledger(self) -> None:

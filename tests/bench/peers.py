@@ -49,7 +49,7 @@ def main(turns: int = TURNS) -> None:
             place.mkdir()
             peer.write(place, both)
             once = partial(run, peer.command(place, both), peer_environ(packages, both, place), place)
-            applying[peer.name] = fresh(both, once)
+            applying[peer.name] = fresh(both, partial(applied, peer, once, both))
             idle[peer.name] = once
         print(f"   applying {EACH:,} steps to each database:")
         table(in_turns(max(1, turns // 5), applying), "migrate (both)")
@@ -64,6 +64,18 @@ def main(turns: int = TURNS) -> None:
     together = sum(medians[peer.name].wall for peer in fastest)
     print(f"   {' followed by '.join(peer.name for peer in fastest)}: {together * 1000:.1f} ms,"
           f" {together / medians['migrate (both, verified)'].wall:.2f} times as long as migrate")
+
+
+def applied(peer: Peer, once: Callable[[], Spent], both: Servers) -> Spent:
+    """One apply, which counts only if all tables are there afterwards."""
+    spent = once()
+    if peer.target == "mysql":
+        tables = both.mysql.query("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'bench'"
+                                  " AND table_name REGEXP '^t[0-9]+$'")
+    else:
+        tables = both.clickhouse.query("SELECT count() FROM system.tables WHERE database = 'bench' AND match(name, '^t[0-9]+$')")
+    assert tables == [(EACH,)], f"{peer.name} made {tables} tables of {EACH}"
+    return spent
 
 
 def install() -> Path:
