@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,10 @@ class Stack:
     name: str
     environ: dict[str, str] = field(repr=False)
 
-    def __call__(self, *arguments: str, check: bool = False) -> Done:
-        """Run `docker compose ARGUMENTS` on this project."""
-        project = ("--ansi", "never", "-p", self.name, "-f", "compose/compose.yaml", "-f", "compose/compose.test.yaml")
-        return self.docker("compose", *project, *arguments, check=check, **self.environ)
+    def __call__(self, *arguments: str, check: bool = False, more: Sequence[Path] = ()) -> Done:
+        """Run `docker compose ARGUMENTS` on this project, perhaps with more files that change it."""
+        files = [word for file in ("compose/compose.yaml", "compose/compose.test.yaml", *more) for word in ("-f", str(file))]
+        return self.docker("compose", "--ansi", "never", "-p", self.name, *files, *arguments, check=check, **self.environ)
 
     def empty(self) -> None:
         """Running databases with nothing in them, and no other container."""
