@@ -4,7 +4,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 IMAGE ?= migrate
 BUILD ?= # further options of docker build
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' migrator/__init__.py)
-REVISION = $(shell git rev-parse HEAD)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null)
 
 .PHONY: demo test test-full lint snapshot image bench clean
 
