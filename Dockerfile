@@ -31,6 +31,13 @@ FROM slim AS build
 USER 0:0
 RUN --mount=type=bind,source=image/minimal.py,target=/tmp/minimal.py python3 /tmp/minimal.py /minimal
 
+# ---- sbom: what that directory holds, as a file (`docker build --target sbom --output build .`)
+FROM build AS inventory
+RUN --mount=type=bind,source=image/sbom.py,target=/tmp/sbom.py python3 /tmp/sbom.py /minimal >/migrate.cdx.json
+
+FROM scratch AS sbom
+COPY --from=inventory /migrate.cdx.json /
+
 # ---- migrate: no shell, no package manager, no compiler; any user, read-only root
 FROM scratch
 COPY --from=build /minimal /

@@ -1,6 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+IMAGE ?= migrate
+BUILD ?= # further options of docker build
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' migrator/__init__.py)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null)
 
 .PHONY: demo test test-full lint snapshot image bench clean
 
@@ -20,8 +24,9 @@ lint: .venv/ready
 snapshot: .venv/ready  ## regenerate sql/expected.*.json from a fresh apply
 	$(BIN)/python -m tests.snapshot
 
-image: ## the image, as `migrate`
-	docker build -t migrate .
+image: ## the image, as $(IMAGE), and the list of all that is in it, build/migrate.cdx.json (CycloneDX)
+	docker build $(BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --tag $(IMAGE) .
+	docker build $(BUILD) --target sbom --output build .
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench

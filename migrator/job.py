@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 
 from migrator import snapshot
 from migrator.catalogs import DATA, EXTRA, Finding
 from migrator.databases import Clock, Database, Identity, connect
 from migrator.errors import (
+    AccessDenied,
     Disagreement,
     LostConnection,
     MigrateError,
@@ -63,6 +64,7 @@ class Job:
             if self.settings.dry_run:
                 return self.dry_run(plan)
             if plan.pending:
+                self.refuse_missing_rights({step.target for step in plan.pending})
                 plan = self.apply_pending()
             self.verify(plan, repair=self.settings.repair)
             return 0
@@ -95,6 +97,13 @@ class Job:
         for database in self.databases.values():
             database.prepare_ledger()  # the lock on ClickHouse lives beside it
         return self.lock.take(still_needed)
+
+    def refuse_missing_rights(self, pending: Set[str]) -> None:
+        """Raise AccessDenied, naming every right that is missing, before the first write to any database."""
+        lacking = [grant for target, database in self.databases.items() for grant in database.lacking(
+            self.expected[target].objects if target in pending & self.expected.keys() else {})]
+        if lacking:
+            raise AccessDenied(f"rights are missing, nothing was changed: {'; '.join(lacking)}")
 
     def apply_pending(self) -> Plan:
         """Apply what is pending, under the lock; the plan is made again once the lock is ours."""

@@ -71,6 +71,9 @@ class Database(Protocol):
     def close(self) -> None:
         """Close; frees the lock."""
 
+    def lacking(self, objects: Mapping[Object, Attributes]) -> list[str]:
+        """The GRANTs that this user lacks for ledger and lock, and for bringing these objects about; changes nothing."""
+
     def read_ledger(self) -> list[Applied]:
         """The ledger's rows; none where there is no ledger. Raises WrongServer for another tool's table."""
 

@@ -30,6 +30,9 @@ quote = catalogs.quote
 OLDEST = (24, 10)  # the first release in which refreshable materialized views need no experimental switch
 SCHEMA = "migrate"  # the database of ledger, journal and lock
 
+RIGHTS = ("SELECT", "INSERT", "ALTER TABLE", "CREATE TABLE", "DROP TABLE", "CREATE DATABASE")
+READS = ("processes", "data_skipping_indices", "projections", "parts", "parts_columns", "mutations", "disks",
+         "storage_policies", "view_refreshes")  # tables that a right of their own opens; the lock needs the first
 GIVE_UP_SECONDS = 2.0  # for what is asked on the way out
 
 # Several of these defaults changed between releases, so they go out with every statement. 2 waits for all replicas.
@@ -202,6 +205,19 @@ class ClickHouse:
             self.unlock()
         finally:
             self._client.close()
+
+    def lacking(self, objects: Mapping[Object, Attributes]) -> list[str]:
+        databases = {SCHEMA, *(item.table.partition(".")[0] for item in objects)}
+        wanted = [(right, f"{name}.*") for name in sorted(databases) for right in RIGHTS]
+        wanted += [("SELECT", f"system.{table}") for table in (READS if objects else READS[:1])]
+        wanted += [("TABLE ENGINE", engine) for engine in ("Atomic", "MergeTree", "ReplacingMergeTree")]
+        return [f"GRANT {right} ON {on} TO {self.address.user}" for right, on in wanted if not self._may(right, on)]
+
+    def _may(self, right: str, on: str) -> bool:
+        try:
+            return bool(self.query(f"CHECK GRANT {right} ON {on}")[0][0])
+        except StatementRefused:  # servers before 25 cannot say; a statement will, with code 497
+            return True
 
     def _set_timeout(self, seconds: float | None) -> None:
         self._client.timeout = self._client.timeout.__class__(connect=seconds or 10, read=seconds)

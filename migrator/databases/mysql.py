@@ -47,6 +47,19 @@ PROGRAMS = ("CALL", "EXECUTE", "BEGIN", "SET", "XA")  # may have done something,
 # PREPARE got past the parser: not to be prepared, or an object is missing that an earlier step may still create.
 PARSED = {1295, 1792, 1146, 1054, 1305, 1049, 1091, 1360, 1539, 1051, 4092, 1176, 1356, 1461}
 
+# Each right, the kind of object that needs it (None: the ledger), and a statement that always fails: with one of DENIED
+# where the right is missing, else because nothing has this name. So roles, wildcards and dialects stay the server's business.
+PROBES = (
+    ("SELECT", None, "SELECT 1 FROM {0}"), ("INSERT", None, "INSERT INTO {0} VALUES (1)"),
+    ("UPDATE", None, "UPDATE {0} SET a = 1"), ("DELETE", None, "DELETE FROM {0}"),
+    ("CREATE", None, "CREATE TABLE {0} (a INT, KEY (b))"), ("ALTER", "table", "ALTER TABLE {0} ADD COLUMN a INT"),
+    ("DROP", "table", "DROP TABLE {0}"),
+    ("REFERENCES", "foreign key", "CREATE TABLE {0} (FOREIGN KEY (b) REFERENCES {0} (a))"),
+    ("CREATE VIEW", "view", "CREATE VIEW {0} AS SELECT b"),
+    ("CREATE ROUTINE", "procedure", f"CREATE PROCEDURE {{0}}() COMMENT '{'x' * 70_000}' SELECT 1"),  # too long
+    ("ALTER ROUTINE", "procedure", "DROP PROCEDURE {0}"),
+)
+
 
 class Guard(MySQLAuthenticator):
     """Refuses to answer with the password itself on a connection that is not encrypted.
@@ -307,6 +320,20 @@ class MySQL:
                 raise self._ours(error) from None
             return "" if error.errno in PARSED else _message(error)
         return ""
+
+    def lacking(self, objects: Mapping[Object, Attributes]) -> list[str]:
+        kinds = {None, *(item.kind for item in objects)}
+        denied = [right for right, kind, probe in PROBES if kind in kinds and self._denied(right, probe)]
+        return [f"GRANT {', '.join(denied)} ON `{self.address.database}`.* TO {self.address.user}"] * bool(denied)
+
+    def _denied(self, right: str, probe: str) -> bool:
+        try:
+            self._sent(probe.format(f"`no such thing {self.identity.run}`"))
+        except mysql.connector.Error as error:
+            if error.errno in LOST:
+                raise self._ours(error) from None
+            return error.errno in DENIED and (error.errno != 1142 or f"{right} command" in str(error))
+        return False
 
     def abandon(self) -> None:
         """End this connection from another one: an ALTER that runs on it is then undone, and the lock is free."""

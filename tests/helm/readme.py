@@ -4,37 +4,18 @@ There is no cluster here: `kubectl create` stays a client-side dry run, and `hel
 with the same options. Their output is what the cluster would hold.
 """
 
-import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from tests.helm.programs import CHART, ROOT, Helm, Objects, documents
+from tests.helm.programs import CHART, Helm, Objects, documents
+from tests.readme import commands, files
 
+SECTION = "In Kubernetes"
 ORDERS = "CREATE TABLE IF NOT EXISTS orders (id INT NOT NULL PRIMARY KEY) ENGINE=InnoDB;\n"
 PASSWORDS = {"clickhouse-password": "k4narie-one", "mysql-password": "k4narie-two"}
-
-
-def section() -> str:
-    """The text between the heading and the next one."""
-    return re.search(r"^## In Kubernetes\n(.*?)^## ", (ROOT / "README.md").read_text(), re.M | re.S)[1]
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", section(), re.M | re.S)
-
-
-def files() -> Iterator[tuple[str, str]]:
-    """Name and text of each YAML block; the first line is a comment with the name."""
-    for block in blocks("yaml"):
-        yield block.split("\n", 1)[0].removeprefix("# "), block
-
-
-def commands() -> list[str]:
-    return [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
 
 
 @dataclass
@@ -53,7 +34,7 @@ class Workplace:
         (self.directory / "steps/0008_orders.mysql.sql").write_text(ORDERS)
         for name, password in (passwords or PASSWORDS).items():
             (self.directory / name).write_text(password)
-        for name, text in files():
+        for name, text in files(SECTION):
             (self.directory / name).parent.mkdir(exist_ok=True)
             (self.directory / name).write_text(text)
         values = yaml.safe_load((self.directory / "values.yaml").read_text())
@@ -61,7 +42,7 @@ class Workplace:
 
     def carry_out(self) -> None:
         """Every command, in order. One that is not known here fails."""
-        for command in commands():
+        for command in commands(SECTION):
             program, *words = shlex.split(command)
             match (program, *words[:2]):
                 case ("kubectl", "create", _):

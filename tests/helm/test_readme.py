@@ -6,9 +6,10 @@ import pytest
 import yaml
 
 from tests.helm.programs import Helm, of_kind, pods
-from tests.helm.readme import Workplace, commands, files
+from tests.helm.readme import SECTION, Workplace
 from tests.helm.rules import HOOK, needs, restricted, violations
 from tests.helm.test_chart import validate
+from tests.readme import commands, files
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +72,13 @@ def test_helm_is_told_to_wait_longer_than_the_job_may_take(workplace: Workplace)
     """Else it gives up while the Job goes on."""
     job = of_kind(next(iter(workplace.releases.values())), "Job")["spec"]
     longest = job["activeDeadlineSeconds"] + job["template"]["spec"]["terminationGracePeriodSeconds"]
-    minutes = [int(found[1]) for command in commands() if (found := re.search(r"--timeout (\d+)m", command))]
+    minutes = [int(found[1]) for command in commands(SECTION) if (found := re.search(r"--timeout (\d+)m", command))]
     assert len(minutes) == 4
     assert all(60 * timeout >= longest + 30 for timeout in minutes)
 
 
 def test_every_file_is_used(workplace: Workplace) -> None:
     """By a command, or by kubectl apply."""
-    text = "\n".join(commands())
-    unused = [name for name, _ in files() if name.split("/")[0] not in text and name != "app.yaml"]
+    text = "\n".join(commands(SECTION))
+    unused = [name for name, _ in files(SECTION) if name.split("/")[0] not in text and name != "app.yaml"]
     assert unused == []

@@ -4,7 +4,8 @@ import importlib.util
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from tests.servers import engines
 from tests.servers.mysql import ENGINES
 
 CA_BUNDLE = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
+BUILD = ["--secret", f"id=cacert,src={CA_BUNDLE}"] if CA_BUNDLE.is_file() else []
+OF_THE_ENGINE = ("/dev", "/proc", "/sys", "/.dockerenv", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/mtab")
 # Both databases, queried as a user of the stack would: by the image's own drivers, from inside its network.
 QUERY = """
 import json, os, sys
@@ -71,8 +74,7 @@ class Docker:
 
     def build(self, tag: str, *options: str) -> str:
         """Build the product's Dockerfile as `tag`, and return it."""
-        secret = ["--secret", f"id=cacert,src={CA_BUNDLE}"] if CA_BUNDLE.is_file() else []
-        self("build", *secret, *options, "--tag", tag, ".", check=True)
+        self("build", *BUILD, *options, "--tag", tag, ".", check=True)
         return tag
 
     def inspect(self, name: str) -> dict[str, Any]:
@@ -88,10 +90,10 @@ class Stack:
     name: str
     environ: dict[str, str] = field(repr=False)
 
-    def __call__(self, *arguments: str, check: bool = False) -> Done:
-        """Run `docker compose ARGUMENTS` on this project."""
-        project = ("--ansi", "never", "-p", self.name, "-f", "compose/compose.yaml", "-f", "compose/compose.test.yaml")
-        return self.docker("compose", *project, *arguments, check=check, **self.environ)
+    def __call__(self, *arguments: str, check: bool = False, more: Sequence[Path] = ()) -> Done:
+        """Run `docker compose ARGUMENTS` on this project, perhaps with more files that change it."""
+        files = [word for file in ("compose/compose.yaml", "compose/compose.test.yaml", *more) for word in ("-f", str(file))]
+        return self.docker("compose", "--ansi", "never", "-p", self.name, *files, *arguments, check=check, **self.environ)
 
     def empty(self) -> None:
         """Running databases with nothing in them, and no other container."""
@@ -121,6 +123,11 @@ class Stack:
         return self.docker("logs", self.container("migrate"), check=True).lines[-1]
 
 
+def python(docker: Docker, image: str, code: str, *options: str) -> str:
+    """What a Python program prints when the image's interpreter runs it."""
+    return docker("run", "--rm", *options, "--entrypoint", "python3", image, "-c", code, check=True).stdout.strip()
+
+
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Docker]:
     """The command line of a Docker engine that already runs, else of a private one."""
@@ -142,6 +149,18 @@ def slim(docker: Docker, image: str) -> Iterator[str]:
     tag = f"{image}-slim"
     yield docker.build(tag, "--target", "slim")
     docker("image", "rm", "--force", tag)
+
+
+@pytest.fixture(scope="session")
+def files(docker: Docker, image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tarfile.TarInfo]:
+    """All that is in the image, by path; not what the engine adds to each container."""
+    archive = tmp_path_factory.mktemp("image") / "root.tar"
+    container = docker("create", image, check=True).stdout.strip()
+    docker("export", "--output", str(archive), container, check=True)
+    docker("rm", container, check=True)
+    with tarfile.open(archive) as content:
+        everything = {f"/{entry.name.rstrip('/')}": entry for entry in content}
+    return {path: entry for path, entry in everything.items() if not path.startswith(OF_THE_ENGINE)}
 
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))

@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.image.containers import Docker, Stack
 from tests.image.engine import ROOT
 
@@ -23,6 +25,12 @@ DRIFTS = {
         "ALTER TABLE replica_instances MODIFY COLUMN created_by VARCHAR(255) NULL",
         "replica_instances",
     ),
+}
+# What closes the gate before anything is applied: settings of the service, the exit code, and words of the reason.
+CLOSED = {
+    "wrong user": ({"MYSQL_URL": "mysql://somebody@mysql:3306/app"}, 2, "refused user somebody"),
+    "no database": ({"CLICKHOUSE_URL": "http://nowhere.invalid/", "MIGRATE_WAIT_TIMEOUT": "1"}, 3, "nowhere.invalid"),
+    "changed step": ({}, 5, "step 0006_replica_management.mysql is changed"),
 }
 
 
@@ -112,6 +120,27 @@ def test_drift_keeps_the_app_from_starting_until_it_is_repaired(stack: Stack) ->
     stack.query(target, repair)
     stack("up", "--detach", check=True)
     assert (stack.state("migrate")["ExitCode"], stack.state("app")["Status"]) == (0, "running")
+
+
+@pytest.mark.parametrize("stack", ["mysql"], indirect=True)
+@pytest.mark.parametrize("why", CLOSED)
+def test_the_last_line_says_why_the_gate_is_closed(stack: Stack, tmp_path: Path, why: str) -> None:
+    """Whatever the code, as `docker compose logs --tail 1` shows it; the app stays Created."""
+    settings, code, words = CLOSED[why]
+    (tmp_path / "more.yaml").write_text(json.dumps({"services": {"migrate": {"environment": settings}}}))
+    stack("rm", "--stop", "--force", "app", "migrate", check=True)
+    if why == "changed step":
+        stack.migrated()
+        stack.query("mysql", "UPDATE schema_migrations SET checksum = REVERSE(checksum) WHERE version = 6")
+    try:
+        assert f"exit {code}" in stack("up", "--detach", more=[tmp_path / "more.yaml"]).stderr
+        assert (stack.state("migrate")["ExitCode"], stack.state("app")["Status"]) == (code, "created")
+        shown = stack("logs", "--no-log-prefix", "--tail", "1", "migrate", check=True).stdout
+        last = json.loads(shown.removeprefix("\x1b[2K"))  # compose erases its line first
+        assert (last["event"], last["exit_code"], words in last["error"]) == ("report", code, True), last
+    finally:
+        if why == "changed step":
+            stack.query("mysql", "UPDATE schema_migrations SET checksum = REVERSE(checksum) WHERE version = 6")
 
 
 def test_the_job_waits_by_itself_for_databases_that_come_late(stack: Stack) -> None:

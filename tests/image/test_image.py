@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.containers import Docker
+from tests.image.containers import Docker, python
 from tests.image.engine import ROOT
 
 HARDENED = ("--rm", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none")
 UNREACHABLE = {"CLICKHOUSE_URL": "http://migrate@nowhere.invalid/", "MYSQL_URL": "mysql://migrate@nowhere.invalid/app"}
-OF_THE_ENGINE = ("/dev", "/proc", "/sys", "/.dockerenv", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/mtab")
 # Every module below /app/lib and of the program, by name, with the error that importing it gives or null.
 IMPORT_ALL = """
 import importlib, json, pkgutil, warnings
@@ -33,23 +32,6 @@ for module in pkgutil.walk_packages(["/app", "/app/lib"], onerror=lambda name: N
         result[name] = f"{type(error).__name__}: {error}"
 print(json.dumps(result))
 """
-
-
-@pytest.fixture(scope="module")
-def files(docker: Docker, image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tarfile.TarInfo]:
-    """All that is in the image, by path; not what the engine adds to each container."""
-    archive = tmp_path_factory.mktemp("image") / "root.tar"
-    container = docker("create", image, check=True).stdout.strip()
-    docker("export", "--output", str(archive), container, check=True)
-    docker("rm", container, check=True)
-    with tarfile.open(archive) as content:
-        everything = {f"/{entry.name.rstrip('/')}": entry for entry in content}
-    return {path: entry for path, entry in everything.items() if not path.startswith(OF_THE_ENGINE)}
-
-
-def python(docker: Docker, image: str, code: str, *options: str) -> str:
-    """What a Python program prints when the image's interpreter runs it."""
-    return docker("run", "--rm", *options, "--entrypoint", "python3", image, "-c", code, check=True).stdout.strip()
 
 
 def test_the_image_is_small(docker: Docker, image: str) -> None:
