@@ -16,8 +16,8 @@ from tests.conftest import Servers
 from tests.databases.conftest import Steps, ledger, one_dialect
 from tests.databases.crash import ClickHouseTarget, Crashes, Figures, MySQLTarget, Target
 from tests.databases.test_matrix import CLICKHOUSE, MYSQL
-from tests.job import Job
-from tests.servers.clickhouse import ClickHouseServer
+from tests.job import Job, run_job
+from tests.servers.clickhouse import ClickHouseServer, User
 from tests.servers.mysql import ENGINES, MySQLServer
 
 FULL = bool(os.environ.get("MIGRATE_TEST_FULL"))
@@ -301,3 +301,20 @@ def test_a_deadlock_repeats_the_whole_transaction(servers: Servers, steps: Steps
         other.close()
     assert job.wait().code == 0
     assert servers.mysql.query("SELECT n FROM t WHERE id < 3 ORDER BY id") == [(11,), (11,)]
+
+
+def test_a_user_with_few_rights(steps: Steps) -> None:
+    """What may not be read cannot tell anything, which is no error; but orphans must be seen."""
+    owned = [f"SELECT, INSERT, ALTER, CREATE TABLE, DROP TABLE ON {name}.*" for name in ("d", "migrate")]
+    few = [*owned, "TABLE ENGINE ON *", "CREATE DATABASE ON *.*"]
+    steps.write(n0001_a__clickhouse__sql="CREATE DATABASE IF NOT EXISTS d; CREATE TABLE d.t (k UInt8, n UInt8) ENGINE ="
+                                         " MergeTree ORDER BY k; INSERT INTO d.t VALUES (1, 1);"
+                                         " ALTER TABLE d.t UPDATE n = n + 1 WHERE 1; DROP TABLE d.t")
+    password = "few-rights-1234"
+    users = [User("blind", password, few), User("seeing", password, [*few, "SELECT ON system.processes"])]
+    with ClickHouseServer(users=users) as server:
+        blind, seeing = (run_job(env=steps.environ | {"CLICKHOUSE_URL": server.url(user=user.name, password=password)})
+                         for user in users)
+
+    assert (blind.code, "grant SELECT ON system.processes" in blind.report["error"]) == (2, True)
+    assert seeing.code == 0, seeing.stdout
