@@ -13,6 +13,8 @@ from tests import job
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import ENGINES, MySQLServer
 
+FIGURES: list[str] = []  # what tests have measured, a line each, for the end of the session
+
 pytest_plugins = ["tests.image.containers"]  # one engine and one image for tests/image and tests/helm
 
 
@@ -125,5 +127,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in FIGURES:
+        terminalreporter.write_line(line)
     for leak in job.leaks():
         terminalreporter.write_line(f"PASSWORD SHOWN by {leak}", red=True)

@@ -293,12 +293,15 @@ class ClickHouse:
                      "journal")
 
     def answer(self, sql: str, kind: Kind) -> Answer:
-        return probe.answer(self.query, sql, kind)
+        try:
+            return probe.answer(self.query, sql, kind)
+        except Forbidden:  # a system table that this user may not read says nothing
+            return Answer()
 
     def took_effect(self, sql: str, kind: Kind, intent: Entry) -> bool | None:
         with contextlib.suppress(StatementRefused):  # without the right or the log, what is there by now must do
             self.execute("SYSTEM FLUSH LOGS query_log", "journal")
-        return probe.took_effect(self.query, sql, kind, intent)
+        return probe.took_effect(self.query, sql, kind, intent, self.answer(sql, kind).text)
 
     def unfinished(self, kind: Kind) -> str:
         from migrator.converge.clickhouse_refusals import refuse_failed_mutations
@@ -306,8 +309,9 @@ class ClickHouse:
         if kind.verb not in ("ALTER", "DELETE") or not kind.name:
             return ""
         database = kind.name.database or self.query("SELECT currentDatabase()")[0][0]
-        table = f"{database}.{kind.name.name}"
-        running = refuse_failed_mutations(self.query, [table])
+        table, running = f"{database}.{kind.name.name}", 0
+        with contextlib.suppress(Forbidden):
+            running = refuse_failed_mutations(self.query, [table])
         return f"{running} mutation(s) of {table}" if running else ""
 
     def execute_once(self, sql: str, kind: Kind, before: Sequence[Entry], done: Entry, label: str) -> None:

@@ -96,10 +96,10 @@ def _rows(query: Query, name: Name, what: str) -> Answer:
     return Answer(f"r{rows}") if engine in COUNTED else Answer()
 
 
-def took_effect(query: Query, sql: str, kind: Kind, intent: Entry) -> bool | None:
+def took_effect(query: Query, sql: str, kind: Kind, intent: Entry, now: str) -> bool | None:
     """Whether what was answered before has changed as the statement changes it; None where that does not show."""
-    before, now = intent.answer.split(), answer(query, sql, kind).text.split()
-    found = {_changed(query, sql, kind, one, other) for one, other in zip(before, now, strict=False)}
+    pairs = zip(intent.answer.split(), now.split(), strict=False)
+    found = {_changed(query, sql, kind, before, after) for before, after in pairs}
     if len(found) == 1 and None not in found:
         return found.pop()
     return True if _is_logged(query, intent) else None

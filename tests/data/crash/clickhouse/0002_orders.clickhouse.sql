@@ -9,6 +9,6 @@ ALTER TABLE shop.people UPDATE age = age * 2 WHERE id = 1, DELETE WHERE id = 3;
 DROP VIEW shop.noted;
 ALTER TABLE shop.people_old DROP COLUMN town, MODIFY COMMENT 'old';
 TRUNCATE TABLE shop.people_old;
-CREATE TABLE shop.counted (n UInt32) ENGINE = Memory;
+CREATE TABLE shop.counted (n UInt32) ENGINE = Log;
 INSERT INTO shop.counted VALUES (1), (2);
 DROP TABLE shop.people_old;
