@@ -9,7 +9,7 @@ from migrator.databases.mysql_probe import took_effect
 from migrator.journal import is_repeatable, is_session, mentions
 from migrator.kinds import classify
 from migrator.repair import restoring
-from migrator.steps import Step
+from migrator.steps import Step, discover
 
 SESSION = """SET NAMES utf8mb4; set @a = 1; USE shop; BEGIN; begin work; START TRANSACTION; COMMIT; ROLLBACK; SAVEPOINT s;
 LOCK TABLES a WRITE; UNLOCK TABLES; CREATE TEMPORARY TABLE t (n INT); DROP TEMPORARY TABLE t; PREPARE p FROM 'SELECT 1';
@@ -59,6 +59,11 @@ FULL: Catalog = {Object(*item): {} for item in [
 ALWAYS = {"DROP PROCEDURE IF EXISTS p", "CREATE PROCEDURE p() SELECT 1", "CREATE TABLE IF NOT EXISTS d (n INT)", "USE y"}
 
 
+def written(path: Path, text: str) -> Step:
+    path.write_text(text, encoding="utf-8")
+    return discover(path.parent, ("clickhouse", "mysql"))[0]
+
+
 @pytest.mark.parametrize(("gone", "sent"), [
     (None, None),
     (("table", "a"), "CREATE TABLE a (n INT)"),
@@ -69,19 +74,19 @@ ALWAYS = {"DROP PROCEDURE IF EXISTS p", "CREATE PROCEDURE p() SELECT 1", "CREATE
     (("index", "a", "i"), "CREATE INDEX i ON a (n)"),
     (("procedure", "p"), None),
 ])  # fmt: skip
-def test_repair_sends_what_creates_the_missing(gone: tuple[str, ...] | None, sent: str | None) -> None:
+def test_repair_sends_what_creates_the_missing(tmp_path: Path, gone: tuple[str, ...] | None, sent: str | None) -> None:
     """And what may be repeated; never rows, never a DROP that takes some along."""
-    step = Step(1, "0001_a.mysql", "mysql", Path("0001_a.mysql.sql"), STEP, "")
+    step = written(tmp_path / "0001_a.mysql.sql", STEP)
     live = {item: attributes for item, attributes in FULL.items() if gone is None or item != Object(*gone)}
 
     assert {text for text, _ in restoring(step, live)} - ALWAYS == ({sent} if sent else set())
     assert [place["n"] for _, place in restoring(step, FULL)] == [6, 7, 9, 13]
 
 
-def test_repair_follows_use_on_clickhouse() -> None:
+def test_repair_follows_use_on_clickhouse(tmp_path: Path) -> None:
     """A bare name means a table of the database that USE chose."""
-    step = Step(1, "0001_a.clickhouse", "clickhouse", Path("0001_a.clickhouse.sql"),
-                "CREATE TABLE a (n UInt8) ENGINE = Log; USE shop; CREATE TABLE b (n UInt8) ENGINE = Log", "")
+    step = written(tmp_path / "0001_a.clickhouse.sql",
+                   "CREATE TABLE a (n UInt8) ENGINE = Log; USE shop; CREATE TABLE b (n UInt8) ENGINE = Log")
     live: Catalog = {Object("table", "default.a"): {}, Object("table", "shop.b"): {}}
 
     assert [text for text, _ in restoring(step, live)] == ["USE shop"]
