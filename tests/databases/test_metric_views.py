@@ -518,8 +518,8 @@ def run(server: ClickHouseServer, backfill_days: float = 7) -> Any:
 
 BROKEN = {
     "throws": "SELECT now64(3) AS ts, throwIf(1, 'broken on purpose')::String AS cluster_id FROM metrics.noted_nodes",
-    "slow": "SELECT now64(3) AS ts, toString(cityHash64(number)) AS cluster_id FROM metrics.noted_nodes"
-            " CROSS JOIN numbers(100000000000) AS many WHERE cluster_id = ''",
+    "slow": f"SELECT now64(3) AS ts, toString({' + '.join(f'sleepEachRow(1.{n})' for n in range(10, 50))}) AS cluster_id"
+            " FROM metrics.noted_nodes WHERE cluster_id = ''",
 }
 
 

@@ -32,6 +32,7 @@ sys.exit(result.error_message() if result.has_error() else 0)
 _LISTEN = "SYSTEM START LISTEN HTTP; SELECT * FROM file('/dev/stdin', LineAsString, 'a String') FORMAT Null"
 
 _CONFIG = """<clickhouse>
+  <background_schedule_pool_size>16</background_schedule_pool_size>
   <listen_host>127.0.0.1</listen_host><http_port>{port}</http_port>
   <keep_alive_timeout>1</keep_alive_timeout>
   <query_log><database>system</database><table>query_log</table></query_log>
@@ -39,7 +40,7 @@ _CONFIG = """<clickhouse>
   {extra}
 </clickhouse>
 """
-# implicit_select is on in the wheel: a typo such as CREAT would be read as a SELECT.
+# The wheel gives views that refresh two threads, a server 512. implicit_select is on in the wheel: a typo such as CREAT would be read as a SELECT.
 # The engine itself logs in as `default` from loopback without a password: it must exist, and may do no more.
 _USERS = """<clickhouse>
   <profiles><default><implicit_select>0</implicit_select>{profile}</default></profiles>
