@@ -156,7 +156,7 @@ def test_privilege_that_is_missing_is_named(servers: Servers, sample: Steps) -> 
     """A user that may only read is refused before any step runs; one that lacks a right in a step, there."""
     database, server, password = servers.mysql.name, servers.mysql.server, "k4narie-rights"
     server.create_user("reader", password, [f"SELECT ON `{database}`.*"])
-    server.create_user("writer", password, [f"SELECT, INSERT, UPDATE, CREATE, REFERENCES ON `{database}`.*"])
+    server.create_user("writer", password, [f"SELECT, INSERT, UPDATE, DELETE, CREATE, REFERENCES ON `{database}`.*"])
     reader = sample.run(servers, MYSQL_URL=server.url(database, user="reader", password=password))
     made = [*servers.mysql.query("SHOW TABLES"), *servers.clickhouse.query("SHOW DATABASES LIKE 'shop'")]
     sample.write(n0009_drop__mysql__sql="DROP TABLE orders")
@@ -164,7 +164,7 @@ def test_privilege_that_is_missing_is_named(servers: Servers, sample: Steps) -> 
     servers.mysql.query("DROP USER 'reader'@'%', 'writer'@'%'")
 
     assert (reader.code, made) == (2, [])
-    assert "CREATE command denied to user 'reader'" in reader.report["error"]
+    assert f"GRANT INSERT, UPDATE, DELETE, CREATE ON `{database}`.* TO reader" in reader.report["error"]
     assert writer.code == 6
     assert "0009_drop.mysql.sql:1" in writer.report["error"]
     assert "DROP command denied to user 'writer'" in writer.report["error"]
