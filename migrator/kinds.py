@@ -7,7 +7,6 @@ the clauses. So a name is given only where the grammar leaves no doubt, and what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from migrator.statements import IGNORED, StatementError, Token, tokens, unquote
@@ -34,8 +33,7 @@ class Clause(NamedTuple):
     text: str  # as written, without the brackets that ClickHouse puts around it
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """`creates`, `drops` and `needs` (has to exist before) hold tables, views and dictionaries only, net of renames."""
 
     verb: str  # the first word, upper case

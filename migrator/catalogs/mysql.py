@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -71,16 +72,18 @@ def column(type_: str, nullable: bool, default: str | None, extra: str, collatio
            comment: str) -> Attributes:
     """One column by meaning. `default` is SQL; a default of NULL is the same as none."""
     type_ = plain_type(type_)
-    extra = re.sub(r"default_generated|(virtual|stored) generated|\(\)", "", extra.lower())
+    extra = re.sub(r"default_generated|(virtual|stored) generated|\(\)", "", extra.lower()) if extra else ""
     return {"type": type_, "null": "yes" if nullable else "no", "default": default_value(type_, default),
             "extra": " ".join(extra.split()), "collation": collation, "generated": _bare(generated), "comment": comment}
 
 
+@cache
 def plain_type(text: str) -> str:
     """A type without the width of an integer, which MariaDB shows and which says nothing; tinyint(1) is a boolean."""
     return re.sub(r"\b((?:small|medium|big)?int|tinyint(?!\(1\))|year)\(\d+\)(?!.*zerofill)", r"\1", text)
 
 
+@cache
 def default_value(type_: str, default: str | None) -> str:
     """A column's default, given as SQL, in the one spelling of its meaning; empty if it has none."""
     if default is None or default.upper() == "NULL":
@@ -97,6 +100,7 @@ def default_value(type_: str, default: str | None) -> str:
         return f"'{literal}'" if default.startswith("'") else _bare(default)
 
 
+@cache
 def _bare(expression: str) -> str:
     """An expression without what the dialects add to it: introducers, backquotes, blanks, parentheses around it."""
     text = re.sub(r"_utf8mb[34](?=')", "", re.sub(r"\\+'", "'", expression).replace("`", "").lower())

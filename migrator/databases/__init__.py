@@ -22,6 +22,7 @@ from migrator.settings import Address, Settings
 Rows = list[tuple[Any, ...]]
 ATTEMPT_SECONDS = 5.0  # one try never takes longer, so that a hanging one cannot eat the budget
 KEPT = "^[A-Za-z0-9_.]+__before_[0-9]{4}(_[0-9]+)?$"  # an old table that a convergence kept, by its step; _2 is a second one
+FIRST_PAUSE = 0.05  # each later one is twice as long
 LONGEST_PAUSE = 0.5  # a server is noticed within a second of being up
 
 
@@ -213,11 +214,11 @@ def _wait_for(address: Address, attempt: Callable[[float], Database], log: Log, 
     try:
         return answer()
     except NotYet:
-        if clock.left <= 0:
+        if clock.left <= 0 or stop.wait(FIRST_PAUSE):
             raise
     import tenacity  # heavy, and not needed where the databases are up
 
-    jitter = tenacity.wait_exponential_jitter(multiplier=0.05, max=LONGEST_PAUSE, jitter=0.05)
+    jitter = tenacity.wait_exponential_jitter(multiplier=2 * FIRST_PAUSE, max=LONGEST_PAUSE, jitter=0.05)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(NotYet),
         # tenacity's own budget ends early or late by a third; the pause and the try are cut to what is left instead.
