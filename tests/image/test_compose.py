@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -147,10 +148,13 @@ def test_the_job_waits_by_itself_for_databases_that_come_late(stack: Stack) -> N
     """depends_on is a convenience: started before both databases, the job waits for their names to appear."""
     stack("down", "--volumes", "--timeout", "1", check=True)
     stack("up", "--detach", "--no-deps", "migrate", check=True)
-    stack("up", "--detach", "--wait", "clickhouse", "mysql", check=True)
     job = stack.container("migrate")
+    deadline = time.monotonic() + 30  # Docker's resolver takes its time for a name that it does not know
+    while "waiting" not in {line["event"] for line in stack.docker("logs", job, check=True).lines}:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    stack("up", "--detach", "--wait", "clickhouse", "mysql", check=True)
     assert stack.docker("wait", job, check=True).stdout.strip() == "0"
-    assert "waiting" in {line["event"] for line in stack.docker("logs", job, check=True).lines}
 
 
 def test_mysql_is_spoken_to_in_an_encrypted_connection(stack: Stack) -> None:
