@@ -13,10 +13,10 @@ demo: .venv/ready  ## the main job on throwaway local servers: the gate open, th
 
 # Some tests measure seconds, on a machine that may be busy: what failed is run once more, alone; what fails twice fails.
 test: .venv/ready  ## every test, with real servers and a real Docker engine; the long ones as a sample
-	$(BIN)/python -m pytest || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	$(BIN)/python -m pytest -n 2 || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 test-full: .venv/ready  ## the long ones in full
-	MIGRATE_TEST_FULL=1 $(BIN)/python -m pytest
+	MIGRATE_TEST_FULL=1 $(BIN)/python -m pytest -n 2
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/mypy

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from tests import job
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import ENGINES, MySQLServer
 
 FIGURES: list[str] = []  # what tests have measured, a line each, for the end of the session
+LEAKS: list[str] = []  # which runs of the job have shown a password
+DOCKER = ("tests/image/", "tests/helm/")  # the tests with a Docker engine
 
 pytest_plugins = ["tests.image.containers"]  # one engine and one image for tests/image and tests/helm
 
@@ -114,20 +119,41 @@ def no_job_survives_its_test() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes long, unless MIGRATE_TEST_FULL is set."""
+    """Leave out what takes long, unless MIGRATE_TEST_FULL is set; the longest group of tests comes first."""
     long = [item for item in items if item.get_closest_marker("full") and not os.environ.get("MIGRATE_TEST_FULL")]
     config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if item not in long]
+    items[:] = sorted((item for item in items if item not in long), key=lambda item: _group(item.nodeid) != DOCKER)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """With several processes, each takes whole files; the tests with the Docker engine, which is one, stay together."""
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _group
+    return scheduler
+
+
+def _group(test: str) -> str:
+    return DOCKER if test.startswith(DOCKER) else test.partition("::")[0]
+
+
+def pytest_testnodedown(node: WorkerController) -> None:
+    """What one of several processes has measured, and the passwords that its runs showed."""
+    output = getattr(node, "workeroutput", {})
+    FIGURES.extend(output.get("figures", ()))
+    LEAKS.extend(output.get("leaks", ()))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the session if any run of the job, in any test, showed a password."""
-    if job.leaks():
+    LEAKS.extend(job.leaks())
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput |= {"figures": FIGURES, "leaks": LEAKS}
+    elif LEAKS:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for line in FIGURES:
         terminalreporter.write_line(line)
-    for leak in job.leaks():
+    for leak in LEAKS:
         terminalreporter.write_line(f"PASSWORD SHOWN by {leak}", red=True)
