@@ -50,6 +50,13 @@ class Entry(NamedTuple):
     answer: str = ""
 
 
+def into(table: str, entries: Iterable[Entry]) -> str:
+    """The INSERT of these rows from its INTO on. Their texts need no escaping: digests, stems, states, run ids."""
+    rows = ", ".join(f"({e.version}, '{e.statement}', {e.nth}, '{e.state}', '{e.run}', '{e.label}', '{e.answer}')"
+                     for e in entries)  # fmt: skip
+    return f"INTO {table} ({', '.join(Entry._fields)}) VALUES {rows}"
+
+
 class Answer(NamedTuple):
     """What a server says of the objects that a statement would change; `lasting` if it still will after a restart."""
 

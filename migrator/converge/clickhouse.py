@@ -20,7 +20,6 @@ from migrator.converge.clickhouse_refusals import (
     refuse_expiry,
     refuse_failed_mutations,
     refuse_misfits,
-    refuse_missing_right,
     refuse_missing_rights,
     refuse_small_disk,
 )
@@ -29,7 +28,6 @@ from migrator.errors import VerificationFailed, WouldLoseData, WrongServer
 ROUNDS = 3  # the second adds what an ALTER TABLE in the definitions adds to a table that they create themselves
 PAUSE = 0.5  # seconds between looks at a running mutation
 FIXED = re.compile(r"\bindex_granularity\w* = \w+")  # settings that no ALTER changes
-RIGHTS = "SELECT, INSERT, ALTER TABLE, CREATE TABLE, DROP TABLE"
 
 
 def changes(query: Query, definitions: str) -> list[Change]:
@@ -67,10 +65,10 @@ class Comparison:
     def __init__(self, query: Query, definitions: str):
         self.query, self.wanted = query, read_definitions(query, definitions)
         items = [*self.wanted.catalog, *self.wanted.obsolete]
-        databases = {item.table.partition(".")[0] for item in items} | self.wanted.databases.keys()
-        names = ", ".join(map(quote, databases)) or "''"
+        self.databases = {item.table.partition(".")[0] for item in items} | self.wanted.databases.keys()
+        names = ", ".join(map(quote, self.databases)) or "''"
         self.engines = dict(query(f"SELECT name, engine FROM system.databases WHERE name IN ({names})"))
-        live = catalogs.read_catalog(query, databases)
+        live = catalogs.read_catalog(query, self.databases)
         self.live = catalogs.same_queries(query, self.wanted.catalog, live)
         self.found: dict[str, dict[Object, tuple[str, str]]] = {}
         for kind, item, expected, actual in differences(self.wanted.catalog, self.live, {}):
@@ -84,11 +82,11 @@ class Comparison:
     def plan(self) -> list[Change | Rebuild]:
         """What to do, in order. Raises, before anything is done, what stands against it."""
         plan, needed = list(self._steps()), 0
+        if plan:
+            refuse_missing_rights(self.query, self.databases)
         for step in plan:
             if isinstance(step, Rebuild):
                 self._refuse(step)
-            else:
-                refuse_missing_right(self.query, step.sql)
             for change in step.changes() if isinstance(step, Rebuild) else [step]:
                 needed += change.bytes
                 if change.bytes:
@@ -101,8 +99,6 @@ class Comparison:
         if (engine := self.engines[rebuild.name.partition(".")[0]]) not in ("Atomic", "Replicated", "Shared"):
             raise WrongServer(f"{rebuild.name} must be rebuilt, but its database is of engine {engine}, where names"
                               " cannot be exchanged: move its tables into an Atomic database by hand")
-        for table in (rebuild.table, rebuild.shadow):
-            refuse_missing_rights(self.query, table, RIGHTS)
         rebuild.refuse()
 
     def wait_for_mutations(self, session: Any) -> None:

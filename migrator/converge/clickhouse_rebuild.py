@@ -44,7 +44,7 @@ from migrator.converge.clickhouse_definitions import (
     of_table,
     sql_name,
 )
-from migrator.converge.clickhouse_refusals import lossless, refuse_blindness, refuse_expiry, refuse_misfits
+from migrator.converge.clickhouse_refusals import lossless, refuse_expiry, refuse_misfits
 from migrator.errors import StatementRefused, StepFailed, WrongServer
 
 KEYS = ("partition key", "sorting key", "primary key")
@@ -94,7 +94,6 @@ class Rebuild:
         for other in (self.shadow, self.frozen, self.late):
             if self._exists(other) and not held(self.live, other):
                 raise WrongServer(f"{other} is in the way of rebuilding {self.name}, and not of this job: rename it")
-        refuse_blindness(self.query)
         for column in self.copied:
             refuse_misfits(self.query, self.name, column, self.types[column], self.columns[column]["type"])
         refuse_expiry(self.query, self.name, self._clauses().get("TTL", ""), self.before["TTL"])

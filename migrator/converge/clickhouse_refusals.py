@@ -7,16 +7,11 @@ from collections.abc import Iterable
 
 from migrator.catalogs import split_top
 from migrator.catalogs.clickhouse import Query, quote
+from migrator.catalogs.clickhouse_rights import lacking
 from migrator.converge.clickhouse_definitions import of_table, sql_name
 from migrator.errors import AccessDenied, MigrateError, WouldLoseData, WrongServer
 
 SHOWN = 5  # rows in an error
-READS = ("system.parts", "system.parts_columns", "system.mutations", "system.processes", "system.disks",
-         "system.storage_policies")  # what a rebuild needs to see
-
-STATEMENT = re.compile(r"(CREATE|ALTER|DROP) (?:OR REPLACE )?(?:MATERIALIZED )?(DATABASE|TABLE|VIEW) (\S+) ?(.*)", re.DOTALL)
-ALTERS = {r"MODIFY QUERY": "VIEW MODIFY QUERY", r"\w+ COLUMN": "COLUMN", r"(ADD|DROP) INDEX": "INDEX",
-          r"(ADD|DROP) PROJECTION": "PROJECTION", r"\w+ TTL": "TTL", r"\w+ SETTING": "SETTINGS"}  # the right, by action
 
 
 def lossless(old: str, new: str) -> bool:
@@ -99,30 +94,7 @@ def refuse_small_disk(query: Query, table: str, needed: int) -> None:
                           " free on its disks: make room first (`cleanup` lists old tables that were kept)")
 
 
-def refuse_missing_right(query: Query, sql: str) -> None:
-    """Raise AccessDenied if the user lacks the right to one of our own statements."""
-    verb, kind, name, rest = STATEMENT.match(sql).groups()  # type: ignore[union-attr]  # we made it
-    right = next((right for action, right in ALTERS.items() if verb == "ALTER" and re.match(action, rest)), kind)
-    refuse_missing_rights(query, name + ".*" * (kind == "DATABASE"), f"{verb} {right}")
-
-
-def refuse_missing_rights(query: Query, table: str, rights: str) -> None:
-    """Raise AccessDenied if the user lacks a right that converging a table needs; a dry run has none and cannot say."""
-    if query("SELECT getSetting('readonly')")[0][0]:
-        return
-    try:
-        allowed = query(f"CHECK GRANT {rights} ON {table}")[0][0]
-    except MigrateError:  # servers before 25 cannot say; a statement will, with code 497
-        return
-    if not allowed:
-        raise AccessDenied(f"this user lacks a right on {table.removesuffix('.*')}: GRANT {rights} ON"
-                           f" {table.partition('.')[0]}.*")
-
-
-def refuse_blindness(query: Query) -> None:
-    """Raise AccessDenied unless the system tables that a rebuild relies on can be read."""
-    for view in READS:
-        try:
-            query(f"SELECT 1 FROM {view} LIMIT 0")
-        except MigrateError as error:
-            raise AccessDenied(f"rebuilding a table needs GRANT SELECT ON {view}: {error}") from None
+def refuse_missing_rights(query: Query, databases: Iterable[str]) -> None:
+    """Raise AccessDenied, naming every right that converging in these databases may need and the user lacks."""
+    if missing := lacking(query, databases):
+        raise AccessDenied(f"rights are missing: {'; '.join(missing)}")

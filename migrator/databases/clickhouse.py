@@ -16,12 +16,12 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, ResponseError, SSLError
 
-from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs
+from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs, clickhouse_rights as rights
 from migrator.converge import Change
 from migrator.databases import KEPT, Identity, NotYet, Rows, clickhouse_probe as probe
 from migrator.databases.clickhouse_lock import Lock
 from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
-from migrator.journal import Answer, Entry
+from migrator.journal import Answer, Entry, into
 from migrator.kinds import Kind
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
@@ -29,10 +29,6 @@ from migrator.settings import Address, Settings
 quote = catalogs.quote
 OLDEST = (24, 10)  # the first release in which refreshable materialized views need no experimental switch
 SCHEMA = "migrate"  # the database of ledger, journal and lock
-
-RIGHTS = ("SELECT", "INSERT", "ALTER TABLE", "CREATE TABLE", "DROP TABLE", "CREATE DATABASE")
-READS = ("processes", "data_skipping_indices", "projections", "parts", "parts_columns", "mutations", "disks",
-         "storage_policies", "view_refreshes")  # tables that a right of their own opens; the lock needs the first
 GIVE_UP_SECONDS = 2.0  # for what is asked on the way out
 
 # Several of these defaults changed between releases, so they go out with every statement. 2 waits for all replicas.
@@ -208,16 +204,7 @@ class ClickHouse:
 
     def lacking(self, objects: Mapping[Object, Attributes]) -> list[str]:
         databases = {SCHEMA, *(item.table.partition(".")[0] for item in objects)}
-        wanted = [(right, f"{name}.*") for name in sorted(databases) for right in RIGHTS]
-        wanted += [("SELECT", f"system.{table}") for table in (READS if objects else READS[:1])]
-        wanted += [("TABLE ENGINE", engine) for engine in ("Atomic", "MergeTree", "ReplacingMergeTree")]
-        return [f"GRANT {right} ON {on} TO {self.address.user}" for right, on in wanted if not self._may(right, on)]
-
-    def _may(self, right: str, on: str) -> bool:
-        try:
-            return bool(self.query(f"CHECK GRANT {right} ON {on}")[0][0])
-        except StatementRefused:  # servers before 25 cannot say; a statement will, with code 497
-            return True
+        return rights.lacking(self.query, databases, rights.READS if objects else rights.READS[:1])
 
     def _set_timeout(self, seconds: float | None) -> None:
         self._client.timeout = self._client.timeout.__class__(connect=seconds or 10, read=seconds)
@@ -283,14 +270,10 @@ class ClickHouse:
     def read_journal(self) -> list[Entry]:
         if not self._columns(f"{self.settings.ledger_table}_journal"):
             return []
-        return [Entry(*row) for row in self.query("SELECT version, statement, nth, state, run, label, answer"
-                                                  f" FROM {self._journal} FINAL")]
+        return [Entry(*row) for row in self.query(f"SELECT {', '.join(Entry._fields)} FROM {self._journal} FINAL")]
 
     def write_journal(self, entries: Sequence[Entry]) -> None:
-        rows = ", ".join(f"({e.version}, '{e.statement}', {e.nth}, '{e.state}', '{e.run}', '{e.label}', '{e.answer}')"
-                         for e in entries)
-        self.execute(f"INSERT INTO {self._journal} (version, statement, nth, state, run, label, answer) VALUES {rows}",
-                     "journal")
+        self.execute(f"INSERT {into(self._journal, entries)}", "journal")
 
     def answer(self, sql: str, kind: Kind) -> Answer:
         try:

@@ -19,7 +19,7 @@ from migrator.catalogs import Attributes, Catalog, Object, mysql as catalogs
 from migrator.converge import Change
 from migrator.databases import KEPT, Identity, NotYet, Rows, mysql_probe as probe
 from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
-from migrator.journal import Answer, Entry
+from migrator.journal import Answer, Entry, into
 from migrator.kinds import Kind
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
@@ -425,16 +425,10 @@ class MySQL:
         if not self.query("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE()"
                           f" AND table_name = '{self.settings.ledger_table}_journal'"):
             return []
-        return [Entry(*row) for row in self.query("SELECT version, statement, nth, state, run, label, answer"
-                                                  f" FROM {self._journal}")]
+        return [Entry(*row) for row in self.query(f"SELECT {', '.join(Entry._fields)} FROM {self._journal}")]
 
     def write_journal(self, entries: Sequence[Entry]) -> None:
-        self.query(self._rows_of(entries))
-
-    def _rows_of(self, entries: Sequence[Entry]) -> str:
-        rows = ", ".join(f"({e.version}, '{e.statement}', {e.nth}, '{e.state}', '{e.run}', '{e.label}', '{e.answer}')"
-                         for e in entries)
-        return f"REPLACE INTO {self._journal} (version, statement, nth, state, run, label, answer) VALUES {rows}"
+        self.query(f"REPLACE {into(self._journal, entries)}")
 
     def answer(self, sql: str, kind: Kind) -> Answer:
         return probe.answer(self.query, kind)
@@ -452,9 +446,9 @@ class MySQL:
         def send() -> None:
             with self._transaction():
                 if not atomic:
-                    self._sent(self._rows_of(before))
+                    self._sent(f"REPLACE {into(self._journal, before)}")
                 self._sent(sql)
-                self._sent(self._rows_of([*before[:-1], done] if atomic else [done]))
+                self._sent(f"REPLACE {into(self._journal, [*before[:-1], done] if atomic else [done])}")
 
         self._patiently(sql, send, whole=kind.verb not in PROGRAMS)
 
