@@ -1,4 +1,4 @@
-"""1,000 trivial steps, 500 on each database, against the bare statements and ledger rows over the same drivers."""
+"""1,000 trivial steps, 500 on each database, against the bare statements and the rows of journal and ledger."""
 
 import tempfile
 from collections.abc import Callable
@@ -8,18 +8,29 @@ from tests.bench.measure import JOB, TURNS, Spent, in_turns, run, table
 from tests.bench.work import CONNECT, STATEMENTS, Servers, servers, write_steps
 
 EACH = 500
-# One INSERT for each step, as the ledger has them; no lock, no journal, no log, no check.
+# For each step the intent, the statement, the ledger's row and the end of the intent; no lock, no look at a catalog, no log.
 BARE = CONNECT + f"""
-clickhouse.command("CREATE DATABASE IF NOT EXISTS migrate")
-clickhouse.command("CREATE TABLE migrate.ledger (version UInt32, name String, checksum String)"
-                   " ENGINE = ReplacingMergeTree ORDER BY version")
-mysql.cmd_query("CREATE TABLE ledger (version INT NOT NULL PRIMARY KEY, name TEXT, checksum TEXT) ENGINE=InnoDB")
+def clickhouse_send(sql):
+    clickhouse.command(sql, settings={{"async_insert": 0, "wait_end_of_query": 1}})
+
+clickhouse_send("CREATE DATABASE IF NOT EXISTS migrate")
+clickhouse_send("CREATE TABLE migrate.ledger (version UInt32, text String) ENGINE = ReplacingMergeTree ORDER BY version")
+clickhouse_send("CREATE TABLE migrate.journal (version UInt32, text String) ENGINE = ReplacingMergeTree"
+                " PARTITION BY version ORDER BY version")
+mysql.cmd_query("CREATE TABLE ledger (version INT NOT NULL PRIMARY KEY, text TEXT) ENGINE=InnoDB")
+mysql.cmd_query("CREATE TABLE journal (version INT NOT NULL PRIMARY KEY, text TEXT) ENGINE=InnoDB")
 for n in range({EACH}):
-    row = f"INSERT INTO {{{{}}}}ledger (version, name, checksum) SELECT {{n}}, '{{n:04}}_t', repeat('0', 64)"
-    clickhouse.command({STATEMENTS["clickhouse"]!r}.format(n), settings={{"wait_end_of_query": 1}})
-    clickhouse.command(row.format("migrate."), settings={{"async_insert": 0, "wait_end_of_query": 1}})
+    row = f"(version, text) VALUES ({{n}}, '{{'0' * 200}}')"
+    clickhouse_send(f"INSERT INTO migrate.journal {{row}}")
+    clickhouse_send({STATEMENTS["clickhouse"]!r}.format(n))
+    clickhouse_send(f"INSERT INTO migrate.ledger {{row}}")
+    clickhouse_send(f"ALTER TABLE migrate.journal DROP PARTITION {{n}}")
+    mysql.cmd_query(f"REPLACE INTO journal {{row}}")
     mysql.cmd_query({STATEMENTS["mysql"]!r}.format(n))
-    mysql.cmd_query(row.format(""))
+    mysql.cmd_query("BEGIN")
+    mysql.cmd_query(f"INSERT INTO ledger {{row}}")
+    mysql.cmd_query(f"DELETE FROM journal WHERE version = {{n}}")
+    mysql.cmd_query("COMMIT")
 """
 
 
@@ -28,10 +39,10 @@ def main(turns: int = TURNS) -> None:
         directory = write_steps(Path(folder) / "steps", EACH, EACH)
         environ = both.environ | {"MIGRATE_STEPS_DIR": str(directory), "MIGRATE_VERIFY": "steps"}
         medians = in_turns(turns // 3, {
-            "bare statements and ledger rows": fresh(both, lambda: run(both.script(BARE))),
+            "bare statements, journal and ledger": fresh(both, lambda: run(both.script(BARE))),
             "migrate": fresh(both, lambda: run(JOB, environ)),
         })  # fmt: skip
-    table(medians, "bare statements and ledger rows")
+    table(medians, "bare statements, journal and ledger")
     print(f"   a step: {medians['migrate'].wall / 2 / EACH * 1000:.2f} ms")
 
 
