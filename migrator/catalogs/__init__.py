@@ -8,6 +8,7 @@ from typing import NamedTuple
 from migrator.statements import tokens
 
 MISSING, DIFFERENT, EXTRA, DATA = "missing", "different", "unexpected", "data"
+SHOWN = 200  # characters of one attribute in a finding
 
 
 class Object(NamedTuple):
@@ -76,8 +77,9 @@ def _apart(one: str, other: str, context: int = 60) -> tuple[str, str]:
 
 
 def describe(attributes: Attributes) -> str:
-    """The attributes in one line; a bare existence is "present"."""
-    return ", ".join(f"{key} {value}" for key, value in attributes.items() if value) or "present"
+    """The attributes in one line, of long ones the beginning; a bare existence is "present"."""
+    shown = {key: " ".join(value.split()) for key, value in attributes.items() if value}
+    return ", ".join(f"{key} {value[:SHOWN]}{'…' * (len(value) > SHOWN)}" for key, value in shown.items()) or "present"
 
 
 def strip_outer(text: str) -> str:
