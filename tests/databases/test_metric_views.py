@@ -722,12 +722,13 @@ def fill(server: ClickHouseServer, stored: int, **size: int) -> None:
     server.query("DETACH TABLE metrics.feed_samples SYNC")
     server.query(insert(points))
     for first in range(1, scrapes, portion):
-        server.query(
-            f"INSERT INTO metrics.otel_metrics_gauge {COLUMNS} SELECT ResourceAttributes, MetricName, Attributes,"
-            f" TimeUnix + {2 * DAY // 1000} / {scrapes} * number, Value FROM metrics.otel_metrics_gauge"
-            f" CROSS JOIN numbers({first}, {min(portion, scrapes - first)}) AS turns WHERE TimeUnix = '{moment(RECENT - 2 * DAY)}'")
-    server.query(f"INSERT INTO metrics.metric_samples SELECT * REPLACE minute AS arrived FROM ({step()['SAMPLES']})"
-                 f" WHERE minute < '{moment(RECENT - MINUTE)}'")
+        more = (f"(SELECT * REPLACE (TimeUnix + {2 * DAY // 1000} / {scrapes} * number AS TimeUnix) FROM"
+                f" (SELECT * FROM metrics.otel_metrics_gauge WHERE TimeUnix = '{moment(RECENT - 2 * DAY)}') AS one"
+                f" CROSS JOIN numbers({first}, {min(portion, scrapes - first)}) AS turns)")
+        samples = step()["SAMPLES"].replace("metrics.otel_metrics_gauge", more)
+        server.query(f"INSERT INTO metrics.otel_metrics_gauge {COLUMNS} SELECT {COLUMNS.strip('()')} FROM {more}")
+        server.query(f"INSERT INTO metrics.metric_samples SELECT * REPLACE minute AS arrived FROM ({samples})"
+                     f" WHERE minute < '{moment(RECENT - MINUTE)}'")
     for name in ("node", "pod", "gpu", "cluster"):
         server.query(f"DETACH TABLE metrics.mv_populate_{name}_metrics SYNC")
     for view in VIEWS:
@@ -735,7 +736,7 @@ def fill(server: ClickHouseServer, stored: int, **size: int) -> None:
                      f" FROM metrics.metric_samples WHERE minute < '{moment(RECENT - MINUTE)}' GROUP BY ALL")
     for name in ("feed_samples", *(f"mv_populate_{name}_metrics" for name in ("node", "pod", "gpu", "cluster"))):
         server.query(f"ATTACH TABLE metrics.{name}")
-    until(lambda: server.query("SELECT count() FROM system.merges") == [(0,)], 300)
+    until(lambda: server.query("SELECT count() FROM system.merges") == [(0,)], 1800)
 
 
 def test_the_cost_of_a_scrape_does_not_grow_with_what_is_stored(fresh_clickhouse: ClickHouseServer) -> None:
