@@ -108,12 +108,14 @@ def parse_mysql_url(url: str) -> Address:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", database):
         raise SettingsError(f"{name}: a database name of letters, digits, _ and - must follow the host, as in"
                             " mysql://user:password@host:3306/database")
-    mode = options.setdefault("ssl-mode", "VERIFY_CA" if "ssl-ca" in options else "PREFERRED").upper()
-    options["ssl-mode"] = mode
+    mode = options.get("ssl-mode", "PREFERRED").upper()
     if mode not in SSL_MODES:
         raise SettingsError(f"{name}: ssl-mode must be one of {', '.join(SSL_MODES)}")
     if mode == "DISABLED" and len(options) > 1:
         raise SettingsError(f"{name}: ssl-mode=DISABLED contradicts the other ssl- options")
+    if mode in ("PREFERRED", "REQUIRED"):  # who gives a CA wants it asked, and a client certificate needs TLS
+        mode = "VERIFY_CA" if "ssl-ca" in options else "REQUIRED" if "ssl-cert" in options else mode
+    options["ssl-mode"] = mode
     _readable(name, options, ("ssl-ca", "ssl-cert", "ssl-key"))
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if not user:

@@ -16,6 +16,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 ROOT = Path(__file__).parents[1]
 RUNS: list["Job"] = []  # of the whole session
+TEXTS: list[tuple[str, str]] = []  # of what else was said: a test, and a text
 SECRETS: set[str] = set()
 PLAIN = {"--help", "--version", "text"}  # arguments after which stdout is not JSON
 
@@ -55,7 +56,7 @@ class Job:
             self.process = subprocess.Popen(
                 command, env=environ, cwd=cwd or ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
-        SECRETS.update(_passwords(environ))
+        watch(environ)
         RUNS.append(self)
 
     @property
@@ -115,14 +116,21 @@ def kill_all() -> None:
             run.process.wait()
 
 
+def watch(environ: Mapping[str, str], text: str = "") -> None:
+    """Search all that is ever said, and this text, for the passwords in these settings."""
+    SECRETS.update(_passwords(environ))
+    if text:
+        TEXTS.append((os.environ.get("PYTEST_CURRENT_TEST", "?"), text))
+
+
 def leaks() -> list[str]:
     """For each run of this session that showed a password, in any spelling: its test and what it showed."""
-    words = sorted({word for secret in SECRETS for word in _spellings(secret)})
-    texts = ((run.test, run.stdout + run.stderr) for run in RUNS)
+    words = sorted({word for secret in SECRETS for word in spellings(secret)})
+    texts = [*((run.test, run.stdout + run.stderr) for run in RUNS), *TEXTS]
     return [f"{test}: {word!r}" for test, text in texts for word in words if word in text]
 
 
-def _spellings(secret: str) -> Iterator[str]:
+def spellings(secret: str) -> Iterator[str]:
     """The forms in which a password could be printed; one of fewer than 8 characters is not searched for."""
     if len(secret) < 8:
         return

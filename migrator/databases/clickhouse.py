@@ -18,7 +18,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, Res
 
 from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs, clickhouse_rights as rights
 from migrator.converge import Change
-from migrator.databases import KEPT, Identity, NotYet, Rows, clickhouse_probe as probe
+from migrator.databases import KEPT, Identity, NotYet, Rows, clickhouse_probe as probe, tls
 from migrator.databases.clickhouse_lock import Lock
 from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
 from migrator.journal import Answer, Entry, into
@@ -36,11 +36,16 @@ GIVE_UP_SECONDS = 2.0  # for what is asked on the way out
 SEND = {"async_insert": 0, "mutations_sync": 2, "alter_sync": 2, "wait_end_of_query": 1, "log_queries": 1}
 READ_ONLY = {"readonly": 2}  # refuses every write and DDL, and still accepts the settings of a query
 
+TRANSIENT_SECONDS = 30.0  # for which a statement that the server had no room for is sent again
+PAUSE_SECONDS = 1.0
+
+# What an error code says (docs/reliability.md has their names). Any other: the statement was refused, perhaps in the middle.
 CHECKED = {62, 46, 48, 50, 81, 115, 497}  # refused while the statement was being read
 LOGIN = {516, 192, 193, 194, 195}
-DENIED = {497, 291, 164, 472, 392, 514}
-# Refused before execution: nothing was applied (system.errors names; docs/reliability.md).
-TRANSIENT = {202, 203, 364, 700, 745, 749, 762, 763, 1019, 225, 242, 473, 517, 692, 696, 198}
+DENIED = {497, 291, 164, 472, 392, 514, 446, 452}
+TRANSIENT = {202, 203, 364, 700, 745, 749, 762, 763, 1019, 225, 242, 473, 517, 692, 696, 198}  # refused before execution
+# The server lost sight of it, or somebody repeated the request: it may have taken effect, and may still be running.
+LOST = {159, 209, 210, 95, 96, 216, 236, 279, 285, 286, 319, 373, 571, 659, 735, 999, 1017}
 logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 logging.getLogger("clickhouse_connect").propagate = False
 
@@ -80,8 +85,8 @@ def _refused_at_login(error: ClickHouseError, address: Address) -> Exception:
     if code in DENIED:
         return AccessDenied(f"{address}: user {address.user} lacks a right: {_message(error)}")
     cause = _root(error)
-    if isinstance(cause, (ssl.SSLError, SSLError)) and "EOF" not in str(cause):
-        return AccessDenied(f"{address}: TLS failed: {cause}")
+    if isinstance(cause, (ssl.SSLError, SSLError)) and (failed := tls.failure(str(cause))):
+        return AccessDenied(f"{address}: {failed}")
     if isinstance(cause, socket.gaierror):
         return NotYet(f"the host name {address.host} does not resolve")
     if "BadStatusLine" in repr(error.__cause__):
@@ -89,6 +94,12 @@ def _refused_at_login(error: ClickHouseError, address: Address) -> Exception:
     if isinstance(cause, ResponseError) or (code is None and cause is error and not re.search(r"status (code )?(429|502|503|504)\b", str(error))):
         return WrongServer(f"{address} answers like no ClickHouse: {_message(error)}")
     return NotYet(_message(error) if code else _reason(cause))
+
+
+def _is_transient(error: ClickHouseError) -> bool:
+    """Whether server or gateway had no room for the request, so that nothing of it was carried out."""
+    code = getattr(error, "code", None)
+    return code in TRANSIENT or (code is None and bool(re.search(r"HTTP status (429|503)\b", str(error))))
 
 
 def _root(error: BaseException) -> BaseException:
@@ -111,7 +122,7 @@ def _reason(cause: BaseException) -> str:
 
 def _message(error: BaseException) -> str:
     """The server's own sentence, without the driver's frame, address and version."""
-    text = re.sub(r"^.*?server response: ", "", str(error), flags=re.DOTALL)
+    text = re.sub(r"^Received ClickHouse exception.*?server response: ", "", str(error), flags=re.DOTALL)
     text = re.sub(r"(\. )?Expected one of: .*?(?=\(SYNTAX_ERROR\)|$)", " ", text, flags=re.DOTALL)
     text = re.sub(r" \(version [^()]*(\([^()]*\))?[^()]*\)| \(for url [^()]*\)", "", text)
     return " ".join(text.split())[:2000]
@@ -121,13 +132,13 @@ class ClickHouse:
     """One ClickHouse server. See `migrator.databases.Database` for what each method promises."""
 
     target = dialect = "clickhouse"
-    behind: Callable[[str], object]  # never: a statement here waits for nobody's lock
 
     def __init__(self, address: Address, settings: Settings, identity: Identity, client: Any, version: str, *,
                  writes: bool):
         self.address, self.settings, self.identity, self.version = address, settings, identity, version
         self.encrypted = address.secure
         self._client, self._writes, self._number = client, writes, 0
+        self.behind: Callable[[str], object] = lambda reason: None
         # From here on a statement may take as long as it needs; whoever waits for it has a deadline and signals.
         self._set_timeout(None)
         self._ledger = f"{SCHEMA}.{settings.ledger_table}"
@@ -153,29 +164,39 @@ class ClickHouse:
 
     def query(self, sql: str) -> Rows:
         settings = {**({} if self._writes else READ_ONLY), **self._session}
-        rows = self._sent(lambda: self._client.query(sql, settings=settings).result_rows, sql)
-        return [tuple(row) for row in rows]
+        return [tuple(row) for row in self._sent(lambda: self._client.query(sql, settings=settings).result_rows)]
 
     def execute(self, sql: str, label: str = "") -> None:
         self._number += 1
         self.running = "-".join(["migrate", self.identity.run, *label.split(), str(self._number)])
         marks = {"query_id": self.running, "log_comment": f"{self._mark} {label}".strip()}
         limits = SEND if self._writes else READ_ONLY
-        self._sent(lambda: self._client.command(sql, settings={**limits, **marks, **self._session}), sql)
+        self._sent(lambda: self._client.command(sql, settings={**limits, **marks, **self._session}), changes=True)
         self.running = ""
 
-    def _sent(self, send: Callable[[], Any], sql: str) -> Any:
+    def _sent(self, send: Callable[[], Any], *, changes: bool = False) -> Any:
         """The one place where a statement goes out, and where the driver's errors become ours."""
-        try:
-            return send()
-        except DatabaseError as error:
-            if getattr(error, "code", None) is None:
-                raise LostConnection(f"{self.address}: the connection was lost: {_reason(_root(error))}") from None
-            if error.code in DENIED:
-                raise Forbidden(f"{self.address}: {_message(error)}", checked=error.code in CHECKED) from None
-            raise StatementRefused(_message(error), checked=error.code in CHECKED) from None
-        except ClickHouseError as error:
-            raise StatementRefused(_message(error)) from None
+        patience = time.monotonic() + self._patience
+        while True:
+            try:
+                return send()
+            except ClickHouseError as error:
+                if not _is_transient(error) or time.monotonic() > patience:
+                    raise self._ours(error) from None
+                self.behind(_message(error))
+            time.sleep(PAUSE_SECONDS)
+            if changes and self._lock.is_lost():
+                raise LostConnection(f"{self.address}: the lock was lost while a statement was to be sent again")
+
+    def _ours(self, error: ClickHouseError) -> Exception:
+        code = getattr(error, "code", None)
+        if code is None and isinstance(error, DatabaseError):
+            return LostConnection(f"{self.address}: the connection was lost: {_reason(_root(error))}")
+        if code in LOST:
+            return LostConnection(f"{self.address}: whether the statement took effect is not known: {_message(error)}")
+        if code in DENIED:
+            return Forbidden(f"{self.address}: {_message(error)}", checked=code in CHECKED)
+        return StatementRefused(_message(error), checked=code in CHECKED)
 
     def check(self, sql: str) -> str:
         try:
@@ -207,6 +228,7 @@ class ClickHouse:
         return rights.lacking(self.query, databases, rights.READS if objects else rights.READS[:1])
 
     def _set_timeout(self, seconds: float | None) -> None:
+        self._patience = TRANSIENT_SECONDS if seconds is None else 0.0
         self._client.timeout = self._client.timeout.__class__(connect=seconds or 10, read=seconds)
 
     # The ledger. ReplacingMergeTree: a row is never updated, a newer one of the same version takes its place.

@@ -94,6 +94,10 @@ class Lock:
             self._seen_at = now if ours else -STALE_SECONDS
         return self._seen_at > 0
 
+    def is_lost(self) -> bool:
+        """Whether it was ours, and is not any more."""
+        return self._seen_at > 0 and not self.is_ours()
+
     def _beat(self, end: threading.Event) -> None:
         """Show that we are alive. A beat that fails is no matter: `is_ours` tells whether the lock was lost by that."""
         other: ClickHouse | None = None

@@ -7,8 +7,8 @@ import hashlib
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from typing import Any, ClassVar, NamedTuple
 
 import mysql.connector
 from mysql.connector.authentication import MySQLAuthenticator
@@ -17,7 +17,7 @@ from mysql.connector.constants import ClientFlag, ServerFlag
 
 from migrator.catalogs import Attributes, Catalog, Object, mysql as catalogs
 from migrator.converge import Change
-from migrator.databases import KEPT, Identity, NotYet, Rows, mysql_probe as probe
+from migrator.databases import KEPT, Identity, NotYet, Rows, mysql_probe as probe, tls
 from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
 from migrator.journal import Answer, Entry, into
 from migrator.kinds import Kind
@@ -31,16 +31,29 @@ SQL_MODE = ("ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE
             "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION")
 METADATA_LOCK_SECONDS = 5  # a waiting ALTER blocks every new reader of the table: wait briefly, then try again
 DDL_PATIENCE_SECONDS = 60  # for a lock held by somebody's open transaction, in all
+PAUSE_SECONDS = 0.5
 SILENCE_SECONDS = 1  # after which a server that does not greet is asked whether it is another kind
 GIVE_UP_SECONDS = 2  # for the connection that ends another one
 
+# What an error code says: at login, of a right, of a server that takes no writes; CODES: of a statement.
 NOT_YET = {2002, 2003, 2005, 1040, 1203, 1226, 3032, 1053, 2013, 2006, 2055, 3024}  # 3024: the driver's timeout
-LOGIN = {1045, 1044, 1698, 3118, 4151, 1130, 1524, 2059, 2061, 1251, 3159, 2026}
+LOGIN = {1045, 1044, 1698, 3118, 4151, 1130, 1524, 1820, 1862, 2059, 2061, 1251, 3159, 2026}
 DENIED = {1142, 1143, 1044, 1227, 1370, 1419}
-LOST = {2006, 2013, 2055, 2045, 2014, 2027, 4031, 1927, 1053, -1, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 3169}
 DEADLOCK = 1213  # takes the whole transaction back
-TRANSIENT = {1205, DEADLOCK, 3572}
-CUT_SHORT = {1317, 3024, 1969, 1180, 3101}  # in the middle, or while committing
+READ_ONLY = {1290, 1836}
+
+
+class Codes(NamedTuple):
+    """What a code says of a statement, in a table for each dialect: from 1900 on the same number means two things."""
+
+    transient: Set[int]  # nothing of it was done, and in a moment it may be
+    lost: Set[int]  # nobody knows: the connection is gone, or its answers cannot be trusted
+    cut_short: Set[int]  # in the middle, or while committing
+
+
+_LOST = {2006, 2013, 2055, 2045, 2014, 2027, 1053, -1, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184}
+CODES = {"mysql": Codes({1205, DEADLOCK, 3572, 3058}, _LOST | {3032, 3169, 4031}, {1317, 1180, 3024, 3101}),
+         "mariadb": Codes({1205, DEADLOCK}, _LOST | {1927}, {1317, 1180, 1969})}
 # One transaction with their journal row: they commit nothing by themselves.
 ATOMIC = ("INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "WITH", "LOAD", "DO", "TABLE", "VALUES")
 PROGRAMS = ("CALL", "EXECUTE", "BEGIN", "SET", "XA")  # may have done something, and committed it, before they fail
@@ -161,7 +174,7 @@ def connect(address: Address, settings: Settings, identity: Identity, *, timeout
     try:
         connection = _open(address, timeout)
         database = MySQL(address, settings, identity, connection, writes=writes)
-    except AccessDenied as error:
+    except (AccessDenied, StatementRefused) as error:  # an account whose password is expired may log in, and nothing else
         raise AccessDenied(f"{address}: {error}") from None
     except WrongServer as error:
         raise WrongServer(f"{address} {error}") from None
@@ -202,10 +215,12 @@ def _refused_at_login(error: mysql.connector.Error, address: Address) -> Excepti
     text = _message(error)
     if error.errno == 1049:
         return NotYet(f"the database {address.database} does not exist; create it", WrongServer)
-    if error.errno == 2026 or "CERTIFICATE" in text or "SSL" in text.upper().replace("SSLEOF", ""):
-        return AccessDenied(f"{address}: TLS failed: {text}")
+    if failed := tls.failure(text):
+        return AccessDenied(f"{address}: {failed}")
     if error.errno in LOGIN:
-        return AccessDenied(f"{address} refused user {address.user}: {text}")
+        wanted = "a client certificate (ssl-cert, ssl-key)" if address.secure else "TLS"
+        hint = f"; or the account requires {wanted}" * (error.errno == 1045 and "ssl-cert" not in address.options)
+        return AccessDenied(f"{address} refused user {address.user}: {text}{hint}")
     if error.errno in NOT_YET or error.errno == -1:
         return NotYet(text)
     return WrongServer(f"{address}: {text}")
@@ -213,6 +228,11 @@ def _refused_at_login(error: mysql.connector.Error, address: Address) -> Excepti
 
 def _message(error: mysql.connector.Error) -> str:
     return " ".join(str(error.msg or error).split())[:2000] + (f" ({error.errno})" if (error.errno or 0) > 0 else "")
+
+
+def _is_read_only(error: mysql.connector.Error) -> bool:
+    """1290 is also about other options."""
+    return error.errno in READ_ONLY and "read-only" in str(error)
 
 
 class MySQL:
@@ -226,6 +246,7 @@ class MySQL:
         self._connection, self._writes = connection, writes
         self.encrypted = bool(connection._ssl_active)
         self.behind: Callable[[str], object] = lambda reason: None
+        self.dialect = "mysql"  # until the server has said what it is
         self.version, self._id = self.query("SELECT @@version, CONNECTION_ID()")[0]
         self.dialect = "mariadb" if "mariadb" in self.version.lower() else "mysql"
         self._ledger = f"`{settings.ledger_table}`"
@@ -235,6 +256,10 @@ class MySQL:
         self._set_up()
         if not writes:
             self.query("SET SESSION TRANSACTION READ ONLY")
+
+    @property
+    def _codes(self) -> Codes:
+        return CODES[self.dialect]
 
     def fresh_session(self) -> None:
         """As promised by the protocol. COM_RESET_CONNECTION would free the lock."""
@@ -271,13 +296,13 @@ class MySQL:
                 return
             except mysql.connector.Error as error:
                 lost_more = error.errno == DEADLOCK and not alone
-                if error.errno not in TRANSIENT or lost_more or time.monotonic() > patience:
+                if error.errno not in self._codes.transient or lost_more or time.monotonic() > patience:
                     ours = self._ours(error)
                     if isinstance(ours, StatementRefused):
-                        ours.checked = whole and error.errno not in CUT_SHORT
+                        ours.checked = whole and error.errno not in self._codes.cut_short
                     raise ours from None
                 self.behind(f"{_message(error)}: {self._in_the_way(sql)}")
-                time.sleep(0.5)
+                time.sleep(PAUSE_SECONDS)
 
     def _in_the_way(self, sql: str) -> str:
         """The sessions that hold a lock on what the statement names; where we may not know, all that we may see."""
@@ -304,10 +329,12 @@ class MySQL:
         return rows
 
     def _ours(self, error: mysql.connector.Error) -> Exception:
-        if error.errno in LOST or error.errno is None or error.errno < 0:
+        if error.errno in self._codes.lost:
             return LostConnection(f"{self.address}: the connection was lost: {_message(error)}")
         if error.errno in DENIED:
             return Forbidden(f"{self.address}: {_message(error)}")
+        if _is_read_only(error):
+            return LostConnection(f"{self.address}: it takes no writes any more, as after a failover: {_message(error)}")
         return StatementRefused(_message(error))
 
     def check(self, sql: str) -> str:
@@ -316,7 +343,7 @@ class MySQL:
             self._sent(f"PREPARE migrate_check FROM {quote(sql)}")
             self._sent("DEALLOCATE PREPARE migrate_check")
         except mysql.connector.Error as error:
-            if error.errno in LOST:
+            if error.errno in self._codes.lost:
                 raise self._ours(error) from None
             return "" if error.errno in PARSED else _message(error)
         return ""
@@ -330,8 +357,10 @@ class MySQL:
         try:
             self._sent(probe.format(f"`no such thing {self.identity.run}`"))
         except mysql.connector.Error as error:
-            if error.errno in LOST:
+            if error.errno in self._codes.lost:
                 raise self._ours(error) from None
+            if _is_read_only(error):
+                raise WrongServer(f"{self.address} takes no writes: {_message(error)}") from None
             return error.errno in DENIED and (error.errno != 1142 or f"{right} command" in str(error))
         return False
 
@@ -464,7 +493,7 @@ class MySQL:
         try:
             yield
         except mysql.connector.Error as error:
-            if error.errno not in LOST:
+            if error.errno not in self._codes.lost:
                 self._sent("ROLLBACK")
                 self._sent(end)
             raise

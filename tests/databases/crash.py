@@ -1,5 +1,6 @@
 """Runs that are killed at a chosen command on the wire, and what the servers hold after plain reruns."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from tests.conftest import Database
 from tests.databases import clickhouse_shapes as shapes
 from tests.databases.mysql_session import connected
+from tests.job import watch
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MySQLServer
 from tests.servers.process import HOST
@@ -26,13 +28,14 @@ RERUNS = 3
 
 
 class Run:
-    """The program in a process of its own, as `entrypoint.main` begins."""
+    """The program in a process of its own, as `entrypoint.main` begins; `constants` of its modules can be replaced."""
 
-    def __init__(self, environ: Mapping[str, str], *argv: str) -> None:
+    def __init__(self, environ: Mapping[str, str], *argv: str, constants: Mapping[str, float] | None = None) -> None:
+        self._environ = environ
         descriptor, name = tempfile.mkstemp(prefix="crash-")
         os.close(descriptor)
         self._log = Path(name)
-        self.process = _FORKS.Process(target=_main, args=(argv, dict(environ), name))
+        self.process = _FORKS.Process(target=_main, args=(argv, dict(environ), name, dict(constants or {})))
         self.process.start()
 
     def kill(self) -> None:
@@ -44,16 +47,24 @@ class Run:
         assert self.process.exitcode is not None, "still running"
         self.text = self._log.read_text()
         self._log.unlink()
+        watch(self._environ, self.text)
         return self.process.exitcode
 
     @property
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.text.splitlines()]
 
+    @property
+    def report(self) -> dict[str, Any]:
+        return self.lines[-1]
 
-def _main(argv: tuple[str, ...], environ: dict[str, str], log: str) -> None:
+
+def _main(argv: tuple[str, ...], environ: dict[str, str], log: str, constants: dict[str, float]) -> None:
     import entrypoint
 
+    for name, value in constants.items():
+        module, _, constant = name.rpartition(".")
+        setattr(importlib.import_module(module), constant, value)
     descriptor = os.open(log, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
