@@ -92,7 +92,7 @@ def parse_clickhouse_url(url: str) -> Address:
         raise SettingsError(f"{name}: {', '.join(options)} needs https://")
     if options.get("verify", "true") not in ("true", "false"):
         raise SettingsError(f"{name}: verify must be true or false")
-    _readable(name, options, ("ca_cert", "client_cert"))
+    _loadable(name, options, "ca_cert", "client_cert", "client_cert")
     user, password = unquote(parts.username or "default"), unquote(parts.password or "")
     return Address("clickhouse", secure, _host(name, parts), _port(name, parts) or (8443 if secure else 8123), user,
                    password, "", options)
@@ -116,7 +116,9 @@ def parse_mysql_url(url: str) -> Address:
     if mode in ("PREFERRED", "REQUIRED"):  # who gives a CA wants it asked, and a client certificate needs TLS
         mode = "VERIFY_CA" if "ssl-ca" in options else "REQUIRED" if "ssl-cert" in options else mode
     options["ssl-mode"] = mode
-    _readable(name, options, ("ssl-ca", "ssl-cert", "ssl-key"))
+    if ("ssl-cert" in options) != ("ssl-key" in options):
+        raise SettingsError(f"{name}: ssl-cert and ssl-key need each other")
+    _loadable(name, options, "ssl-ca", "ssl-cert", "ssl-key")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if not user:
         raise SettingsError(f"{name}: the user is missing, as in mysql://user:password@host:3306/database")
@@ -169,10 +171,23 @@ def _port(name: str, parts: Any) -> int | None:
     return port  # type: ignore[no-any-return]
 
 
-def _readable(name: str, options: Mapping[str, str], files: Sequence[str]) -> None:
-    for key in files:
-        if key in options and not os.access(options[key], os.R_OK):
-            raise SettingsError(f"{name}: the file of {key} cannot be read: {_clip(options[key])}")
+def _loadable(name: str, options: Mapping[str, str], ca: str, certificate: str, key: str) -> None:
+    """Refuse files that TLS could not use: the drivers would say so late, and not which one."""
+    if not {ca, certificate} & options.keys():
+        return
+    import ssl
+
+    option, context = ca, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if ca in options:
+            context.load_verify_locations(options[ca])
+        option = certificate
+        if certificate in options:
+            context.load_cert_chain(options[certificate], options[key], password=lambda: "")
+    except OSError as error:
+        what = "is no CA in PEM" if option == ca else "is no certificate in PEM with its unencrypted key"
+        problem = what if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
+        raise SettingsError(f"{name}: the file of {option}, {_clip(options[option])}, {problem}") from None
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:

@@ -37,7 +37,7 @@ GIVE_UP_SECONDS = 2  # for the connection that ends another one
 
 # What an error code says: at login, of a right, of a server that takes no writes; CODES: of a statement.
 NOT_YET = {2002, 2003, 2005, 1040, 1203, 1226, 3032, 1053, 2013, 2006, 2055, 3024}  # 3024: the driver's timeout
-LOGIN = {1045, 1044, 1698, 3118, 4151, 1130, 1524, 1820, 1862, 2059, 2061, 1251, 3159, 2026}
+LOGIN = {1045, 1044, 1698, 3118, 4151, 1130, 1524, 1820, 1862, 2059, 2061, 1251, 3159}
 DENIED = {1142, 1143, 1044, 1227, 1370, 1419}
 DEADLOCK = 1213  # takes the whole transaction back
 READ_ONLY = {1290, 1836}

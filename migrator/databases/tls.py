@@ -18,6 +18,6 @@ REASONS = (  # what OpenSSL says, of both ends, and what it means
 
 def failure(text: str) -> str:
     """One line that says which failure it is; empty if an error's text is about no TLS, or the connection just ended."""
-    if "EOF" in text or not re.search(r"\[(SSL|X509)\b|Invalid C", text):
+    if "EOF" in text or not re.search(r"\[SSL\b|\(2026\)", text):
         return ""
     return "TLS failed: " + next((f"{reason}: " for pattern, reason in REASONS if re.search(pattern, text)), "") + text

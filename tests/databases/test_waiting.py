@@ -305,40 +305,6 @@ def test_a_server_that_is_too_old_is_refused(
         connector.connect(settings.address(dialect), settings, Identity("run", "host", "image"), timeout=5, writes=True)
 
 
-def test_tls_failure_ends_at_once(
-    both: Steps, clickhouse: ClickHouseServer, mysql_servers: Callable[[str], MySQLServer]
-) -> None:
-    """https where there is none, TLS asked of a server without it, a CA or a host name that does not fit."""
-    mysql, mariadb = mysql_servers("mysql").start(), mysql_servers("mariadb").start()
-    clickhouse.start()
-    own_ca, other_ca = mysql.data / "ca.pem", mysql.data / "client-cert.pem"
-    refused_at_once(start(both, "--target", "clickhouse", CLICKHOUSE_URL=f"https://me:k4narie-wait@{HOST}:{clickhouse.port}/"), "TLS")
-    cases = [
-        (mariadb, {"ssl_mode": "REQUIRED"}, "TLS"),
-        (mariadb, {"ssl_mode": "VERIFY_CA", "ssl_ca": str(own_ca)}, "TLS"),
-        (mysql, {"ssl_ca": str(other_ca)}, "TLS failed"),
-        (mysql, {"ssl_mode": "VERIFY_IDENTITY", "ssl_ca": str(own_ca)}, "TLS failed"),
-    ]  # fmt: skip
-    for server, options, *named in cases:
-        refused_at_once(start(both, "--target", "mysql", MYSQL_URL=server.url("d", **options)), *named)
-
-
-def test_tls_is_used_where_it_can_be(steps: Steps, mysql_servers: Callable[[str], MySQLServer]) -> None:
-    """By default where the server has it; without it a plain connection says so; ssl-mode=DISABLED was asked for."""
-    steps.write(n0001_a__mysql__sql="SELECT 1")
-    mysql, mariadb = mysql_servers("mysql").start(), mysql_servers("mariadb").start()
-    cases = [(mysql, {}, True, "info"), (mysql, {"ssl_mode": "VERIFY_CA", "ssl_ca": str(mysql.data / "ca.pem")}, True, "info"),
-             (mariadb, {}, False, "warning"), (mariadb, {"ssl_mode": "DISABLED"}, False, "info")]  # fmt: skip
-    for server in (mysql, mariadb):
-        server.create_database("tls")
-    for server, options, encrypted, level in cases:
-        result = start(steps, MYSQL_URL=server.url("tls", **options)).wait()
-        (ready,) = result.events("ready")
-        assert (result.code, ready["encrypted"], ready["level"]) == (0, encrypted, level)
-    for server in (mysql, mariadb):
-        server.drop_database("tls")
-
-
 # A password itself is never sent over a connection that is not encrypted, whatever the server asks for.
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import certifi
 import pytest
 
 from migrator.errors import EXIT_CODES, SettingsError
@@ -50,7 +51,7 @@ def test_clickhouse_url_is_taken_apart() -> None:
 def test_mysql_url_is_taken_apart() -> None:
     """TLS is used where the server has it, unless told otherwise; a given CA is also checked."""
     plain = parse_mysql_url("mysql://u:p%3A@my/shop")
-    checked = parse_mysql_url(f"mysql://u@my:3307/shop?ssl-ca={__file__}")
+    checked = parse_mysql_url(f"mysql://u@my:3307/shop?ssl-mode=REQUIRED&ssl-ca={certifi.where()}")
     off = parse_mysql_url("mysql://u@my/shop?ssl-mode=disabled")
 
     assert (plain.host, plain.port, plain.user, plain.password, plain.database) == ("my", 3306, "u", "p:", "shop")
@@ -152,6 +153,11 @@ def test_unknown_variable_is_named_but_no_error() -> None:
     ({"MYSQL_URL": f"mysql://u:{SECRET}@my/"}, "MYSQL_URL: a database name"),
     ({"MYSQL_URL": f"mysql://u:{SECRET}@my/a/b"}, "MYSQL_URL: a database name"),
     ({"MYSQL_URL": "mysql://my/shop"}, "MYSQL_URL: the user"),
+    ({"CLICKHOUSE_URL": f"https://ch/?ca_cert={__file__}"}, "CLICKHOUSE_URL: the file of ca_cert"),
+    ({"CLICKHOUSE_URL": f"https://ch/?client_cert={certifi.where()}"}, "CLICKHOUSE_URL: the file of client_cert"),
+    ({"MYSQL_URL": f"mysql://u@my/shop?ssl-ca={__file__}"}, "MYSQL_URL: the file of ssl-ca"),
+    ({"MYSQL_URL": "mysql://u@my/shop?ssl-cert=/no/such&ssl-key=/no/such"}, "MYSQL_URL: the file of ssl-cert"),
+    ({"MYSQL_URL": f"mysql://u@my/shop?ssl-cert={certifi.where()}"}, "MYSQL_URL: ssl-cert and ssl-key need each other"),
     ({"MYSQL_URL": "mysql://u@my/shop?ssl-mode=MAYBE"}, "MYSQL_URL: ssl-mode"),
     ({"MYSQL_URL": "mysql://u@my/shop?ssl-mode=DISABLED&ssl-ca=/dev/null"}, "MYSQL_URL: ssl-mode=DISABLED"),
     ({"MYSQL_URL": "mysql://u@my/shop?charset=latin1"}, "MYSQL_URL: unknown option 'charset'"),
