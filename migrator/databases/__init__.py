@@ -52,7 +52,7 @@ class Database(Protocol):
     dialect: str
     version: str
     encrypted: bool
-    behind: Callable[[str], object]  # told, again and again, whose lock a statement waits for
+    behind: Callable[[str], object]  # told, again and again, why a statement has to wait
 
     def fresh_session(self) -> None:
         """Take back what a step did to its session (database, modes), and commit what it left open."""

@@ -78,7 +78,7 @@ def check(steps: Steps, url: str, refusal: str, case: str, *, connected: tuple[b
     waited = [line["reason"] for line in run.lines if line["event"] == "waiting" and "client certificate" not in refusal]
     error = run.report.get("error", "")
     good = ((code, ready) == (0, [connected]) if not refusal else
-            (code, ready, waited, "\n" in error, run.report["seconds"] < 3) == (2, [], [], False, True) and refusal in error and f"{target} at {HOST}" in error)  # fmt: skip
+            (code, ready, waited, "\n" in error, run.report["seconds"] < 10) == (2, [], [], False, True) and refusal in error and f"{target} at {HOST}" in error)  # fmt: skip
     return "" if good else f"{case}: {code} {ready} {error} {waited[:1]}"
 
 
