@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.conftest import Servers
-from tests.databases.conftest import Steps, listening
+from tests.databases.conftest import Steps, listening, one_dialect
 from tests.job import spellings
 
 SLOW = {"0001_slow.clickhouse.sql": "CREATE DATABASE d; CREATE TABLE d.t (n Int8) ENGINE = MergeTree ORDER BY n;\n"
@@ -17,9 +17,9 @@ SLOW = {"0001_slow.clickhouse.sql": "CREATE DATABASE d; CREATE TABLE d.t (n Int8
         "0002_slow.mysql.sql": "CREATE TABLE t (n INT); INSERT INTO t SELECT SLEEP(1); INSERT INTO missing VALUES (1)"}  # fmt: skip
 CLICKHOUSE = ["system.processes", "system.query_log", "system.errors", "system.tables", "migrate.schema_migrations",
               "migrate.schema_migrations_journal"]
-MYSQL = ["information_schema.processlist", "schema_migrations", "schema_migrations_journal"]
-MORE_ON_MYSQL = ["performance_schema.threads", "performance_schema.events_statements_history",
-                 "performance_schema.session_connect_attrs"]
+MYSQL = ["information_schema.processlist", "schema_migrations", "schema_migrations_journal",
+         "performance_schema.threads", "performance_schema.events_statements_history",
+         "performance_schema.session_connect_attrs"]
 
 
 def seen(servers: Servers, pid: int) -> Iterator[tuple[str, str]]:
@@ -28,10 +28,11 @@ def seen(servers: Servers, pid: int) -> Iterator[tuple[str, str]]:
     servers.clickhouse.query("SYSTEM FLUSH LOGS")
     for table in CLICKHOUSE:
         yield table, repr(servers.clickhouse.query(f"SELECT * FROM {table}"))
-    for table in MYSQL + MORE_ON_MYSQL * (servers.mysql.dialect == "mysql"):
+    for table in MYSQL:
         yield table, repr(servers.mysql.query(f"SELECT * FROM {table}"))
 
 
+@one_dialect
 def test_nobody_who_looks_sees_a_password(servers: Servers, steps: Steps) -> None:
     """During a long statement on each server, after its failure, and after a run that succeeds."""
     steps.add(SLOW)
