@@ -67,6 +67,7 @@ def _catch_signals() -> None:
     """As PID 1 a program without handlers ignores SIGTERM; ours stops where it is, once, and cleans up."""
     for number in SIGNALS:
         signal.signal(number, _stop)
+    sys.unraisablehook = _stop_later
 
 
 def _ignore_signals() -> None:
@@ -77,6 +78,21 @@ def _ignore_signals() -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     _ignore_signals()
     raise Stopped(*SIGNALS[signal.Signals(number)])
+
+
+def _stop_later(ignored: sys.UnraisableHookArgs) -> None:
+    """A destructor swallows what a signal raises in it, and there is only one: so once more, when it is over."""
+    error = ignored.exc_value
+    if not isinstance(error, Stopped):
+        sys.__unraisablehook__(ignored)
+        return
+    again = Stopped(error.exit_code, str(error))
+
+    def stop(*_: object) -> None:
+        raise again
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 if __name__ == "__main__":

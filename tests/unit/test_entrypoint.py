@@ -99,3 +99,15 @@ def test_signal_before_anything_is_connected_still_gives_the_report(tmp_path: Pa
 
     assert result.code == result.report["exit_code"] == code
     assert result.stderr == ""
+
+
+def test_a_signal_in_a_destructor_is_not_lost(tmp_path: Path) -> None:
+    """Python ignores what is raised there; drivers have destructors that close responses."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys, time, types\nclass Response:\n    def __del__(self):\n        os.kill(os.getpid(),"
+        " signal.SIGTERM)\ndef run(*_):\n    Response()\n    time.sleep(5)\n    return 0\n"
+        "m = types.ModuleType('migrator.job')\nm.run = run\nsys.modules[m.__name__] = m\n")
+    result = run_job(env={"PYTHONPATH": str(tmp_path)})
+
+    assert (result.code, result.report["exit_code"], result.stderr) == (143, 143, "")
+    assert result.seconds < 4
