@@ -171,7 +171,7 @@ def test_directory_named_like_a_step_is_refused(tmp_path: Path) -> None:
     """It cannot be run, so it must not be passed over."""
     (tmp_path / "0001_a.mysql.sql").mkdir()
 
-    assert refusal(tmp_path) == "0001_a.mysql.sql: not a regular file"
+    assert "0001_a.mysql.sql: not a regular file" in refusal(tmp_path)
 
 
 def test_link_out_of_the_directory_is_refused(tmp_path: Path) -> None:
