@@ -85,6 +85,7 @@ def _parse(document: Mapping[str, Any]) -> Expected:
 def _texts(values: Any) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError("something else where texts belong")
+    "".join(values).encode()  # half a character is no text either
     return values
 
 

@@ -276,7 +276,7 @@ SETTINGS = (
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise SettingsError(f"{message}; see --help")
+        raise SettingsError(f"{message if message.isprintable() else ascii(message)}; see --help")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -55,7 +55,7 @@ class Job:
             self.process = subprocess.Popen(
                 command, env=environ, cwd=cwd or ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
-        SECRETS.update(_passwords(environ))
+        SECRETS.update(word.encode("utf-8", "ignore").decode() for word in _passwords(environ))  # of a broken one the rest
         RUNS.append(self)
 
     @property

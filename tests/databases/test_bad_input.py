@@ -1,11 +1,12 @@
 """What a person gets wrong ends with the documented code and one line that names the thing; after the fix, a run succeeds."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
-from tests.conftest import Servers
+from tests.conftest import FIGURES, Servers
 from tests.databases.conftest import Steps, everything, one_dialect
 from tests.servers.process import free_port
 
@@ -168,3 +169,33 @@ def test_privilege_that_is_missing_is_named(servers: Servers, sample: Steps) -> 
     assert writer.code == 6
     assert "0009_drop.mysql.sql:1" in writer.report["error"]
     assert "DROP command denied to user 'writer'" in writer.report["error"]
+
+
+MIB = 1 << 20
+MEASURE = """import atexit, os, shutil
+atexit.register(shutil.copy, "/proc/self/status", os.environ["PEAK"])
+"""
+BIG: dict[str, Callable[[int], str]] = {
+    "statements": lambda size: f"DO LENGTH('{'x' * MIB}');\n" * (size // MIB),
+    "one line of statements": lambda size: f"DO LENGTH('{'x' * MIB}'); " * (size // MIB),
+    "one long comment": lambda size: f"-- {'x' * size}\nSELECT 1",
+}
+
+
+@one_dialect
+@pytest.mark.parametrize("size", [20 * MIB, pytest.param(100 * MIB, marks=pytest.mark.full)], ids="{} bytes".format)
+@pytest.mark.parametrize("kind", BIG)
+def test_a_big_file_takes_little_more_memory_than_its_size(servers: Servers, steps: Steps, kind: str, size: int) -> None:
+    """To apply it takes at most 96 MiB more than its size, and less than that when it is applied already."""
+    (steps.path.parent / "sitecustomize.py").write_text(MEASURE)
+    steps.add({"0001_big.mysql.sql": BIG[kind](size)})
+    peaks = []
+    for _ in range(2):
+        peak = steps.path.parent / "peak"
+        result = steps.run(servers, CLICKHOUSE_URL="", MIGRATE_LOG_LEVEL="error", PYTHONPATH=str(peak.parent), PEAK=str(peak))
+        assert result.code == 0, result.stdout
+        peaks.append(int(re.findall(r"VmHWM:\s*(\d+) kB", peak.read_text())[0]) >> 10)
+    FIGURES.append(f"memory: {kind:22} of {size // MIB} MiB: {peaks[0]} MiB to apply it, {peaks[1]} MiB when it is applied")
+
+    assert peaks[0] < size // MIB + 96
+    assert peaks[1] < 96
