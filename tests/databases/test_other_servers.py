@@ -8,10 +8,10 @@ from tests.conftest import FIGURES, Database, Servers
 from tests.servers.clickhouse import ClickHouseServer, OlderClickHouseServer
 from tests.servers.mysql import MariaDB118Server, MySQLServer
 
+pytestmark = pytest.mark.full  # all other tests say it of MySQL 9.7, MariaDB 10.11 and ClickHouse 26.9
 
-@pytest.fixture(params=[
-    "MySQL 9.7", "MariaDB 10.11", pytest.param("MariaDB 11.8", marks=pytest.mark.full),
-    pytest.param("ClickHouse 26.7", marks=pytest.mark.full)])  # fmt: skip
+
+@pytest.fixture(params=["MySQL 9.7", "MariaDB 10.11", "MariaDB 11.8", "ClickHouse 26.7"])
 def other(request: pytest.FixtureRequest, fresh_clickhouse: ClickHouseServer,
           mysql_servers: Callable[[str], MySQLServer]) -> Iterator[Servers]:
     """Empty servers, one of them of this release."""
