@@ -169,12 +169,15 @@ def wrong_with(case: Case, directory: Path) -> str:
     defaults = {"MIGRATE_STEPS_DIR": str(steps), "MIGRATE_WAIT_TIMEOUT": "0", "PYTHONPATH": str(directory),
                 "PYTHONDONTWRITEBYTECODE": "1"}
     given = {name: value.replace("{}", str(directory)) for name, value in case.environ.items()}
-    result = run_job(*case.argv, env=defaults | given, timeout=20)
+    try:
+        wrong = "; ".join(told(run_job(*case.argv, env=defaults | given, timeout=20), case.named))
+    except AssertionError as error:
+        wrong = str(error)
     after = all_of(directory)
     for path in (steps, *(steps.iterdir() if steps.is_dir() and os.access(steps, os.R_OK) else ())):
         if not path.is_symlink() and path.exists():
             path.chmod(0o700)
-    return "; ".join(told(result, case.named)) + "; something was changed" * (before != after)
+    return wrong + "; something was changed" * (before != after)
 
 
 def told(result: JobResult, named: str) -> Iterator[str]:
