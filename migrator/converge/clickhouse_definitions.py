@@ -15,7 +15,8 @@ NAME = r"(?:`[^`]+`|\w+)"
 HEAD = re.compile(rf"(CREATE|ALTER) (DATABASE|TABLE|VIEW|MATERIALIZED VIEW) ({NAME}(?:\.{NAME})?) ?(.*)", re.DOTALL)
 INDEX = re.compile(rf"INDEX ({NAME}) (.+) TYPE (.+?)(?: GRANULARITY (\d+))?", re.DOTALL)
 PROJECTION = re.compile(rf"PROJECTION ({NAME}) (\(.+\))", re.DOTALL)
-NOT_COMPARED = {"STATISTICS", "COLLATE", "SETTINGS"}  # the catalog does not show them, so they cannot be verified
+NOT_SUPPORTED = {"STATISTICS", "COLLATE", "SETTINGS",  # which the catalog does not show, so they cannot be verified
+                 "TTL"}  # which would empty the column in rows that are there
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,12 @@ def _element(definitions: Definitions, table: str, element: str) -> None:
     elif column := re.fullmatch(r"`([^`]+)` (.+)", element, re.DOTALL):
         item = Object("column", table, column[1])
         clauses = catalogs.column_clauses(column[2])
-        if unknown := clauses.keys() & NOT_COMPARED:
+        if unknown := clauses.keys() & NOT_SUPPORTED:
             raise ValueError(f"column {column[1]}: {', '.join(unknown)} is not supported here")
         default = next((f"{word} {clauses[word]}" for word in ("DEFAULT", "MATERIALIZED", "ALIAS", "EPHEMERAL")
                         if word in clauses), "")
         codec = "CODEC" + clauses["CODEC"] if "CODEC" in clauses else ""
-        definitions.catalog[item] = catalogs.column(clauses[""], default, codec, clauses.get("TTL", ""))
+        definitions.catalog[item] = catalogs.column(clauses[""], default, codec, "")
     else:
         raise ValueError(f"{element[:40]}: only columns, indexes and projections are supported here")
     definitions.texts[item] = element
