@@ -35,12 +35,12 @@ class DryRun:
             if journal.is_done(statement):
                 continue
             kind = classify(statement.text, step.target)
-            self._log.info("statement", step=step.stem, target=step.target, n=number, of=len(step.statements),
+            self._log.info("statement", step=step.stem, target=step.target, n=number, of=step.count,
                            line=statement.line, would=_summary(kind))
             where = f"{step.path.name}:{statement.line}"
             problem = self._databases[step.target].check(statement.text) or self._missing(step.target, kind)
             if problem:
-                self._problem(step, f"{where}: statement {number} of {len(step.statements)} would be refused: {problem}")
+                self._problem(step, f"{where}: statement {number} of {step.count} would be refused: {problem}")
             self._track(step.target, kind)
         return None
 

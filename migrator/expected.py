@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from migrator.catalogs import RELATIONS, Attributes, Catalog, Object
+from migrator.catalogs import KINDS, RELATIONS, Attributes, Catalog, Object
 from migrator.errors import StepFileError
-from migrator.steps import Step
+from migrator.steps import Step, read_text
 
+MAX_TEXT = 16 * 1024 * 1024  # of a file; a thousand tables take a tenth of it
 REMEDY = "run `migrate snapshot` against empty servers and commit the file, or set MIGRATE_VERIFY=steps"
 
 
@@ -49,24 +51,42 @@ def load_expected(directory: Path, steps: Sequence[Step]) -> dict[str, Expected]
     expected = {}
     for target in sorted({step.target for step in steps}):
         path = path_of(directory, target)
+        if not os.path.lexists(path):
+            raise StepFileError(f"{path.name} is missing beside the steps: {REMEDY}")
         try:
-            expected[target] = _parse(json.loads(path.read_bytes().decode()))
-        except FileNotFoundError:
-            raise StepFileError(f"{path.name} is missing beside the steps: {REMEDY}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            if len(text := read_text(path)) > MAX_TEXT:
+                raise ValueError(f"larger than {MAX_TEXT >> 20} MiB")
+            expected[target] = _parse(json.loads(text, object_pairs_hook=_object))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise StepFileError(f"{path.name} cannot be read ({type(error).__name__}: {error}): {REMEDY}") from None
     return expected
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"one key twice among {', '.join(key for key, _ in pairs)}")
+    return found
 
 
 def _parse(document: Mapping[str, Any]) -> Expected:
     objects: dict[Object, Attributes] = {}
     owners: dict[Object, tuple[str, ...]] = {}
     for entry in document["objects"]:
-        item = Object(entry["kind"], entry["table"], entry.get("name", ""))
-        objects[item] = {str(key): str(value) for key, value in entry.get("is", {}).items()}
-        owners[item] = tuple(str(step) for step in entry["steps"])
+        item = Object(*_texts([entry["kind"], entry["table"], entry.get("name", "")]))
+        if item.kind not in KINDS or item in objects:
+            raise ValueError(f"{item} is of no known kind, or there twice")
+        objects[item] = dict(zip(entry.get("is", {}), _texts([*entry.get("is", {}).values()]), strict=True))
+        owners[item] = tuple(_texts(entry["steps"]))
         owners[item][0]  # an object without an owner could never be restored
-    return Expected(int(document["through"].split("_")[0]), objects, owners, dict.fromkeys(document["shared"]))
+    return Expected(int(document["through"].split("_")[0]), objects, owners, dict.fromkeys(_texts(document["shared"])))
+
+
+def _texts(values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError("something else where texts belong")
+    "".join(values).encode()  # half a character is no text either
+    return values
 
 
 def unverified(expected: Mapping[str, Expected], steps: Sequence[Step]) -> list[str]:

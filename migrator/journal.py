@@ -89,7 +89,7 @@ class Journal:
 
     def apply(self, session: Any) -> None:
         """Send every statement that did not take effect yet. Raises StepFailed, naming file, line and remedy."""
-        of = len(self._step.statements)
+        of = self._step.count
         for number, statement in enumerate(self._step.statements, 1):
             where = f"{self._step.path.name}:{statement.line}: statement {number} of {of}"
             try:
@@ -117,7 +117,7 @@ class Journal:
     def _carry_out(self, session: Any, statement: Statement, number: int, where: str) -> None:
         text, database = statement.text, self._database
         kind, key = classify(text, database.target), self._key(statement)
-        place = {"n": number, "of": len(self._step.statements), "line": statement.line}
+        place = {"n": number, "of": self._step.count, "line": statement.line}
         if self._is_session(kind, text):
             self._flush()  # it may begin a transaction of the step's own, and that may be rolled back
             session.execute(text, place)

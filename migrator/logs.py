@@ -7,11 +7,13 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote, quote_plus
@@ -20,6 +22,8 @@ from pythonjsonlogger.json import JsonFormatter
 
 TERMINATION_LOG = Path("/dev/termination-log")  # made by Kubernetes; `kubectl describe` shows its first 4 KiB
 MAX_TEXT = 4096  # characters of one value: a server's message is untrusted input
+# JSON takes them as they are, but readers may begin a line there, or a terminal turn the text around.
+UNSEEN = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 # Values from a closed vocabulary and names of step files stay as they are, even where a password happens to be "mysql".
 PLAIN = {"event", "run", "step", "steps", "target", "targets", "dialect", "command", "outcome", "version", "unit",
          "applied", "pending", "failed", "unverified", "ahead"}
@@ -84,6 +88,9 @@ class Log:
 
 
 class _Json(JsonFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", super().format(record))
+
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         fields = log_data.pop("fields", {})
         return {"time": log_data["time"], "level": log_data["level"], **fields}
@@ -95,8 +102,8 @@ class _Json(JsonFormatter):
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
-        shown = " ".join(f"{key}={_shown(value)}" for key, value in fields.items() if key not in ("event", "run"))
-        return f"{_time(record)[11:19]} {record.levelname.lower():7} {fields.get('event', '')} {shown}".rstrip()
+        shown = " ".join(f"{_shown(key)}={_shown(value)}" for key, value in fields.items() if key not in ("event", "run"))
+        return f"{_time(record)[11:19]} {record.levelname.lower():7} {_shown(fields.get('event'))} {shown}".rstrip()
 
 
 class _Terminal(_Text):
@@ -128,7 +135,7 @@ def _time(record: logging.LogRecord) -> str:
 def _bar(*, done: int, total: int, unit: str, rate: int = 0, eta_seconds: float | None = None, **_: Any) -> str:
     part = min(done / total, 1) if total else 1
     left = "" if eta_seconds is None else f", {eta_seconds:,.0f} s left"
-    return f"[{'#' * round(part * 30):<30}] {part:4.0%} {done:,} of {total:,} {unit}, {rate:,}/s{left}"
+    return f"[{'#' * round(part * 30):<30}] {part:4.0%} {done:,} of {total:,} {unit if unit.isprintable() else ascii(unit)}, {rate:,}/s{left}"
 
 
 def _shown(value: Any) -> str:
@@ -138,13 +145,21 @@ def _shown(value: Any) -> str:
     return text if text.isprintable() else json.dumps(value, default=str)
 
 
+@cache
+def _stdout() -> TextIO:
+    """Stdout, from now on for the log alone: what a step prints, or a program that it starts, goes to stderr."""
+    stream = os.fdopen(os.dup(1) if sys.stdout else os.open(os.devnull, os.O_WRONLY), "w", 1, "utf-8", "backslashreplace")
+    if sys.stdout:
+        os.dup2(2 if sys.stderr else os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stdout = sys.stderr
+    return stream
+
+
 def open_log(log_format: str, level: str, run: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> Log:
     """The log of one run. `log_format` is json, text or auto (text on a terminal)."""
-    stream = stream or sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  lives as long as the process
+    stream = stream or _stdout()
     logging.raiseExceptions = False  # a reader that hung up is no reason for a traceback, which nobody has cleaned
     text = log_format == "text" or (log_format == "auto" and stream.isatty())
-    if isinstance(stream, sys.stdout.__class__) and hasattr(stream, "reconfigure"):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     logger = logging.Logger("migrate")  # our own, unregistered: drivers log nothing through it
     for handler in (logging.StreamHandler(stream), *([_Termination()] if TERMINATION_LOG.exists() else [])):
         handler.setFormatter(_Text() if text else _Json(json_ensure_ascii=False, json_default=str))

@@ -33,7 +33,7 @@ def restoring(step: Step, live: Catalog) -> Iterator[tuple[str, dict[str, int]]]
     Schema only: what creates something that is missing, what may be repeated, and what sets up the session; no rows,
     and of relations no DROP, since rows came after it.
     """
-    of, current, live = len(step.statements), "default", dict(live)
+    of, current, live = step.count, "default", dict(live)
     for number, statement in enumerate(step.statements, 1):
         kind = classify(statement.text, step.target)
         current = kind.name.name if kind.verb == "USE" and kind.name else current

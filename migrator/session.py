@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
 from typing import Any
 
 from migrator.converge import Change
 from migrator.databases import Database, Rows
-from migrator.errors import MigrateError, SettingsError, StatementRefused, StepFailed
+from migrator.errors import MigrateError, SettingsError, StatementRefused, StepFailed, Stopped
 from migrator.logs import Log
 from migrator.settings import Settings
 from migrator.steps import Step
@@ -107,19 +105,20 @@ class Run:
     def call(self, name: str) -> list[Any] | None:
         """What a function of a Python step returns or yields; None if the step has no such function.
 
-        What it raises becomes StepFailed, naming the line; what it prints goes to stderr, for stdout is the log.
+        Whatever it raises becomes StepFailed, naming the line.
         """
         try:
-            with redirect_stdout(sys.stderr):
-                function = self.function(name)
-                made = function(self) if function else None
-                return None if function is None else [made] if isinstance(made, str) else list(made or ())
+            if (function := self.function(name)) is None:
+                return None
+            made = function(self)
+            # A False is no empty list: it must not pass for "nothing is wrong".
+            return [made] if isinstance(made, str) else [] if made is None else list(made)
         except StatementRefused as error:
             line = _line(error, self.step.path.name)
             raise StepFailed(f"{self.step.path.name}{line}: {name}: a statement was refused: {error}") from None
-        except MigrateError:
+        except (MigrateError, Stopped):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit and KeyboardInterrupt included
             line = _line(error, self.step.path.name)
             raise StepFailed(f"{self.step.path.name}{line}: {name} raised {type(error).__name__}: {error}") from error
 

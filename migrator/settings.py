@@ -23,6 +23,7 @@ COMMANDS = {
     "snapshot": "development: regenerate the expected schema from a fresh apply",
 }
 TARGETS = ("clickhouse", "mysql")
+SYSTEM_DATABASES = ("information_schema", "mysql", "performance_schema", "sys")
 SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -81,8 +82,6 @@ class Settings(NamedTuple):
 
 def parse_clickhouse_url(url: str) -> Address:
     """`http://user:password@host:8123/` or `https://…?ca_cert=…&client_cert=…&verify=false`."""
-    from urllib.parse import unquote
-
     name = "CLICKHOUSE_URL"
     parts, options = _split_url(name, url, ("http", "https"), ("ca_cert", "client_cert", "verify"))
     secure = parts.scheme == "https"
@@ -93,21 +92,19 @@ def parse_clickhouse_url(url: str) -> Address:
     if options.get("verify", "true") not in ("true", "false"):
         raise SettingsError(f"{name}: verify must be true or false")
     _loadable(name, options, "ca_cert", "client_cert", "client_cert")
-    user, password = unquote(parts.username or "default"), unquote(parts.password or "")
-    return Address("clickhouse", secure, _host(name, parts), _port(name, parts) or (8443 if secure else 8123), user,
-                   password, "", options)
+    user, password = _credentials(name, parts)
+    return Address("clickhouse", secure, _host(name, parts), _port(name, parts) or (8443 if secure else 8123),
+                   user or "default", password, "", options)
 
 
 def parse_mysql_url(url: str) -> Address:
     """`mysql://user:password@host:3306/database?ssl-mode=…&ssl-ca=…&ssl-cert=…&ssl-key=…`."""
-    from urllib.parse import unquote
-
     name = "MYSQL_URL"
     parts, options = _split_url(name, url, ("mysql",), ("ssl-mode", "ssl-ca", "ssl-cert", "ssl-key"))
-    database = unquote(parts.path[1:])
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", database):
-        raise SettingsError(f"{name}: a database name of letters, digits, _ and - must follow the host, as in"
-                            " mysql://user:password@host:3306/database")
+    database = parts.path[1:]
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", database) or database.lower() in SYSTEM_DATABASES:
+        raise SettingsError(f"{name}: a database name of letters, digits, _ and - (none of the server's own) must follow"
+                            " the host, as in mysql://user:password@host:3306/database")
     mode = options.get("ssl-mode", "PREFERRED").upper()
     if mode not in SSL_MODES:
         raise SettingsError(f"{name}: ssl-mode must be one of {', '.join(SSL_MODES)}")
@@ -119,7 +116,7 @@ def parse_mysql_url(url: str) -> Address:
     if ("ssl-cert" in options) != ("ssl-key" in options):
         raise SettingsError(f"{name}: ssl-cert and ssl-key need each other")
     _loadable(name, options, "ssl-ca", "ssl-cert", "ssl-key")
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    user, password = _credentials(name, parts)
     if not user:
         raise SettingsError(f"{name}: the user is missing, as in mysql://user:password@host:3306/database")
     return Address("mysql", mode != "DISABLED", _host(name, parts), _port(name, parts) or 3306, user, password,
@@ -151,12 +148,28 @@ def _split_url(name: str, url: str, schemes: Sequence[str], known: Sequence[str]
     return parts, options
 
 
+def _credentials(name: str, parts: Any) -> list[str]:
+    """User and password of a URL."""
+    from urllib.parse import unquote
+
+    found = []
+    for text in (parts.username or "", parts.password or ""):
+        if re.search("%(?![0-9A-Fa-f]{2})", text) or "\ufffd" in unquote(text):
+            raise SettingsError(f"{name}: '%' begins an encoded byte of UTF-8, as in %40; write the character itself as %25")
+        found.append(unquote(text))
+    if not found[0].isprintable() or "\0" in found[1]:
+        raise SettingsError(f"{name}: a control character in the user or a NUL in the password is not allowed")
+    return found
+
+
 def _clip(value: str) -> str:
     return repr(value if len(value) <= 60 else value[:57] + "...")
 
 
 def _host(name: str, parts: Any) -> str:
-    if not parts.hostname or not re.fullmatch(r"[A-Za-z0-9._:-]{1,253}", parts.hostname):
+    # Names in labels of at most 63 characters; an IPv6 address was looked at as its brackets were.
+    label = "[A-Za-z0-9_-]{1,63}"
+    if not re.fullmatch(rf"(?=.{{1,253}}\Z){label}(\.{label})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", parts.hostname or ""):
         raise SettingsError(f"{name}: the host name is missing or malformed")
     return str(parts.hostname)
 
@@ -173,7 +186,11 @@ def _port(name: str, parts: Any) -> int | None:
 
 def _loadable(name: str, options: Mapping[str, str], ca: str, certificate: str, key: str) -> None:
     """Refuse files that TLS could not use: the drivers would say so late, and not which one."""
-    if not {ca, certificate} & options.keys():
+    files = [option for option in dict.fromkeys((ca, certificate, key)) if option in options]
+    for option in files:
+        if not (os.path.isfile(options[option]) and os.access(options[option], os.R_OK)):
+            raise SettingsError(f"{name}: the file of {option} cannot be read: {_clip(options[option])}")
+    if not files:
         return
     import ssl
 
@@ -184,10 +201,9 @@ def _loadable(name: str, options: Mapping[str, str], ca: str, certificate: str, 
         option = certificate
         if certificate in options:
             context.load_cert_chain(options[certificate], options[key], password=lambda: "")
-    except OSError as error:
-        what = "is no CA in PEM" if option == ca else "is no certificate in PEM with its unencrypted key"
-        problem = what if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
-        raise SettingsError(f"{name}: the file of {option}, {_clip(options[option])}, {problem}") from None
+    except OSError:
+        what = "no CA in PEM" if option == ca else "no certificate in PEM with its unencrypted key"
+        raise SettingsError(f"{name}: the file of {option} is {what}: {_clip(options[option])}") from None
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
@@ -280,7 +296,7 @@ SETTINGS = (
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise SettingsError(f"{message}; see --help")
+        raise SettingsError(f"{message if message.isprintable() else ascii(message)}; see --help")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -337,21 +353,28 @@ def _read(setting: Setting, option: str | None, environ: Mapping[str, str]) -> A
         if text is not None:
             raise SettingsError(f"{setting.name} and {setting.name}_FILE are both set; unset one of them")
         text = _secret(f"{setting.name}_FILE", file)
+    if option == "":
+        raise SettingsError(f"{setting.option} is empty; leave it out, or give it a value")
     if text is None:
         if setting.attribute == "steps_dir":
             return _path(__file__).resolve().parent.parent / "sql"
         text = setting.default
         if not text:
             return None
+    name = setting.option if option is not None else setting.name
     try:
+        text.encode()
         return setting.parse(text)
+    except UnicodeEncodeError:
+        raise SettingsError(f"{name}: is not UTF-8 text") from None
     except ValueError as error:
-        raise SettingsError(f"{setting.option if option is not None else setting.name}: {error}"
-                            f", not {_clip(text)}") from None
+        raise SettingsError(f"{name}: {error}" + ("" if setting.secret else f", not {_clip(text)}")) from None
 
 
 def _secret(name: str, file: str) -> str:
     try:
+        if not os.path.isfile(file) and os.path.exists(file):  # a pipe would be waited for, a device never end
+            raise SettingsError(f"{name}: {_clip(file)} is not a regular file")
         if os.path.getsize(file) > 65536:
             raise SettingsError(f"{name}: {_clip(file)} is larger than 64 KiB, so it is no secret")
         text = _path(file).read_bytes().decode()

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import CodeType
 
 from migrator.errors import StepFileError
-from migrator.statements import Statement, StatementError, split
+from migrator.statements import Statement, StatementError, each
 
 NAME = re.compile(r"(?P<version>[0-9]{4})_(?P<title>[a-z0-9][a-z0-9_]{0,99})\.(?P<target>clickhouse|mysql)\.(?P<kind>sql|py)")
 VERIFY = re.compile(r"(?P<stem>.+)\.verify\.sql")
 SHARED = re.compile(r"^(?:--|#) shared: (\S+) \(([^()\n]+)\)\s*$", re.MULTILINE)
+QUERY = re.compile(r"[\s(]*(SELECT|WITH|FROM|SHOW|EXPLAIN|DESC|DESCRIBE|EXISTS|TABLE|VALUES)\b", re.IGNORECASE)
 IDEMPOTENT = re.compile(r"^(?:--|#) migrate: idempotent\s*$", re.MULTILINE)
 MAX_BYTES = 256 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
@@ -47,32 +48,49 @@ class Step:
     def is_python(self) -> bool:
         return self.name.endswith(".py")
 
-    @cached_property
+    @property
     def text(self) -> str:
-        """The file's text, read when it is needed, for most steps are applied. Raises StepFileError if it changed."""
-        text = "".join(_pieces(self.path))
-        if hashlib.sha256(text.encode()).hexdigest() != self.checksum:
+        """The file's text, read when it is needed and not kept. Raises StepFileError if the file changed meanwhile."""
+        text, checksum = "", hashlib.sha256()
+        for piece in _pieces(self.path):
+            text += piece  # grows in place; to join the pieces would take the memory twice
+            checksum.update(piece.encode())
+        if checksum.hexdigest() != self.checksum:
             raise StepFileError(f"{self.path.name}: was changed while the run was reading it; run again")
         return text
 
+    @property
+    def statements(self) -> Iterator[Statement]:
+        """The statements of an SQL step, one by one. Raises StepFileError where the file cannot be split."""
+        return _each(self.path.name, self.text, self.target)
+
     @cached_property
-    def statements(self) -> tuple[Statement, ...]:
-        """The statements of an SQL step. Raises StepFileError when the file cannot be split, or holds none."""
-        return _split(self.path.name, self.text, self.target)
+    def count(self) -> int:
+        """How many statements an SQL step has. Raises StepFileError when the file cannot be split, or holds none."""
+        return _some(self.path.name, sum(1 for _ in self.statements))
 
     @cached_property
     def verifications(self) -> tuple[Statement, ...]:
-        """The queries of the step's `.verify.sql`; none where there is no such file."""
-        return () if self.verify_text is None else _split(f"{self.stem}.verify.sql", self.verify_text, self.target)
+        """The queries of the step's `.verify.sql`; none where there is no such file. Raises StepFileError for others."""
+        if self.verify_text is None:
+            return ()
+        name = f"{self.stem}.verify.sql"
+        queries = tuple(_each(name, self.verify_text, self.target))
+        for query in queries:
+            if not QUERY.match(query.text):
+                raise StepFileError(f"{name}:{query.line}: not a query, so it would find nothing; it belongs into a step")
+        _some(name, len(queries))
+        return queries
 
     @cached_property
     def code(self) -> CodeType:
         """The compiled Python step, not yet run. Raises StepFileError on a syntax error."""
         try:
             return compile(self.text, self.path.name, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = getattr(error, "lineno", None) or 1
-            raise StepFileError(f"{self.path.name}:{line}: not valid Python: {getattr(error, 'msg', error)}") from None
+            raise StepFileError(f"{self.path.name}:{line}: not valid Python: {getattr(error, 'msg', error) or 'nested too deeply'}"
+                                ) from None
 
     @property
     def shared(self) -> dict[str, tuple[str, ...]]:
@@ -87,18 +105,21 @@ class Step:
 
     def parse(self) -> None:
         """Look at the whole file before anything is sent, so that a broken one leaves nothing half applied."""
-        _ = self.code if self.is_python else self.statements
+        _ = self.code if self.is_python else self.count
         _ = self.verifications
 
 
-def _split(name: str, text: str, target: str) -> tuple[Statement, ...]:
+def _each(name: str, text: str, target: str) -> Iterator[Statement]:
     try:
-        statements = split(text, target)
+        yield from each(text, target)
     except StatementError as error:
         raise StepFileError(f"{name}:{error.line}: {error}") from None
-    if not statements:
+
+
+def _some(name: str, count: int) -> int:
+    if not count:
         raise StepFileError(f"{name}: holds no statement; write one, or delete the file")
-    return statements
+    return count
 
 
 def discover(directory: Path, targets: Sequence[str]) -> tuple[Step, ...]:
@@ -125,7 +146,7 @@ def discover(directory: Path, targets: Sequence[str]) -> tuple[Step, ...]:
         verify_text = "".join(_pieces(_checked(root, files[verify.pop(stem)]))) if stem in verify else None
         steps[version] = Step(version, stem, match["target"], root, name, checksum.hexdigest(), verify_text)
     if verify:
-        raise StepFileError(f"{min(verify.values())}: no step of that name; rename it, or delete it")
+        raise StepFileError(f"{_shown(min(verify.values()))}: no step of that name; rename it, or delete it")
     if not steps:
         raise StepFileError(f"no steps in {_shown(str(directory))}; is the right directory mounted there?")
     return tuple(steps[version] for version in sorted(steps) if steps[version].target in targets)
@@ -142,16 +163,21 @@ def _list(directory: Path) -> tuple[Path, dict[str, os.DirEntry[str]]]:
     return root, {name: entry for name, entry in files.items() if not IGNORED.fullmatch(name)}
 
 
-def _checked(root: Path, entry: os.DirEntry[str]) -> str:
+def read_text(path: Path) -> str:
+    """A file beside the steps, taken on the same conditions as a step's. Raises StepFileError."""
+    return "".join(_pieces(_checked(path.parent.resolve(), path)))
+
+
+def _checked(root: Path, entry: os.DirEntry[str] | Path) -> str:
     """The path of a regular file in the directory, or of a link to one."""
     try:
-        if entry.is_symlink() and not Path(entry.path).resolve(strict=True).is_relative_to(root):
+        if entry.is_symlink() and not Path(entry).resolve(strict=True).is_relative_to(root):
             raise StepFileError(f"{entry.name}: a link out of the steps directory; copy the file here instead")
         if not entry.is_file():
-            raise StepFileError(f"{entry.name}: not a regular file")
+            raise StepFileError(f"{entry.name}: not a regular file; replace it, or move it away")
     except (OSError, RuntimeError) as error:
-        raise _unreadable(entry.path, error) from None
-    return entry.path
+        raise _unreadable(entry, error) from None
+    return os.fspath(entry)
 
 
 def _pieces(path: str | Path) -> Iterator[str]:
@@ -168,7 +194,7 @@ def _pieces(path: str | Path) -> Iterator[str]:
             for at in range(0, size + 1, PIECE_BYTES):
                 content = file.read(min(PIECE_BYTES, size))
                 if b"\0" in content:
-                    raise StepFileError(f"{_name(path)}: holds a NUL byte; is it a text file?")
+                    raise StepFileError(f"{_name(path)}: holds a NUL byte; save it as UTF-8 text")
                 yield decoder.decode(content, final=at + PIECE_BYTES > size)
     except UnicodeDecodeError as error:
         raise StepFileError(f"{_name(path)}: not UTF-8 text (byte {at + error.start}); save it as UTF-8") from None
@@ -176,12 +202,12 @@ def _pieces(path: str | Path) -> Iterator[str]:
         raise _unreadable(path, error) from None
 
 
-def _unreadable(path: str | Path, error: Exception) -> StepFileError:
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> StepFileError:
     reason = getattr(error, "strerror", None) or error
     return StepFileError(f"{_name(path)}: cannot be read: {reason}")
 
 
-def _name(path: str | Path) -> str:
+def _name(path: str | os.PathLike[str]) -> str:
     return os.path.basename(path)
 
 

@@ -18,7 +18,7 @@ REMEDIES = {
     EXTRA: "drop it, or add it in a new step",
 }
 TABLE_GONE = "its rows went with it: restore it from a backup, or recreate it empty with MIGRATE_REPAIR=all"
-MAX_ROWS = 20  # rows of one verification query that become findings; the count of all is in the last
+MAX_ROWS = 20  # of what one verification found become findings; the count of all is in the last
 
 
 def verify_schema(database: Database, expected: Expected, *, only_missing: bool = False) -> list[Finding]:
@@ -100,16 +100,19 @@ def verify_step(step: Step, run: Run) -> Iterable[Finding]:
             rows = session.query(statement.text)
         except StatementRefused as error:
             rows = [(str(error),)]
-        yield from (_wrong(name, " | ".join(map(str, row)), step) for row in rows[:MAX_ROWS])
-        if len(rows) > MAX_ROWS:
-            yield _wrong(name, f"… {len(rows)} rows in all", step)
+        yield from _few(name, [" | ".join(map(str, row)) for row in rows], step)
     if step.is_python:
         try:
             found = run.call("verify") or []
         except StepFailed as error:  # perhaps because of what another finding names: all checks run
             found = [error]
-        for wrong in found:
-            yield wrong if isinstance(wrong, Finding) else _wrong(step.path.name, str(wrong), step)
+        yield from _few(step.path.name, found, step)
+
+
+def _few(name: str, found: Sequence[object], step: Step) -> Iterable[Finding]:
+    yield from (wrong if isinstance(wrong, Finding) else _wrong(name, str(wrong), step) for wrong in found[:MAX_ROWS])
+    if len(found) > MAX_ROWS:
+        yield _wrong(name, f"… {len(found)} in all", step)
 
 
 def _wrong(name: str, actual: str, step: Step) -> Finding:

@@ -118,7 +118,7 @@ def kill_all() -> None:
 
 def watch(environ: Mapping[str, str], text: str = "") -> None:
     """Search all that is ever said, and this text, for the passwords in these settings."""
-    SECRETS.update(_passwords(environ))
+    SECRETS.update(word.encode("utf-8", "ignore").decode() for word in _passwords(environ))  # of a broken one the rest
     if text:
         TEXTS.append((os.environ.get("PYTEST_CURRENT_TEST", "?"), text))
 

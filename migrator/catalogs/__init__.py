@@ -25,6 +25,8 @@ class Object(NamedTuple):
 Attributes = Mapping[str, str]
 Catalog = dict[Object, Attributes]
 RELATIONS = ("table", "view")  # kinds that share one name space
+KINDS = {*RELATIONS, "column", "output", "index", "projection", "check", "foreign key", "trigger", "procedure",
+         "function", "event"}
 
 
 class Finding(NamedTuple):

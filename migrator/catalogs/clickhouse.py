@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from migrator.catalogs import Attributes, Catalog, Object, strip_outer
+from migrator.catalogs import Attributes, Catalog, Object, split_top, strip_outer
+from migrator.statements import tokens
 
 Query = Callable[[str], list[tuple]]  # type: ignore[type-arg]
 
 CLAUSES = re.compile(r"\b(PARTITION BY|PRIMARY KEY|ORDER BY|SAMPLE BY|TTL|SETTINGS|COMMENT)\b")
+COLUMN_CLAUSES = {"DEFAULT", "MATERIALIZED", "ALIAS", "EPHEMERAL", "COMMENT", "CODEC", "STATISTICS", "TTL", "COLLATE",
+                  "SETTINGS", "FIRST", "AFTER"}
+HIDDEN = re.compile(r" TTL | CONSTRAINT ")  # in a table's elements: what no system table shows
 AS_SELECT = re.compile(r" AS (?=SELECT |WITH )")
 # An inner table of a view, or the leftover of a CREATE … AS SELECT during which the server was killed (observed).
 INTERNAL = re.compile(r"\.inner|_tmp_replace_|\.tmp\.")
@@ -21,8 +25,9 @@ def read_catalog(query: Query, databases: Iterable[str]) -> Catalog:
     Keys are `database.table`. Texts are the server's own spelling; TTLs are compared by meaning, so `toDateTime(ts)`
     around a DateTime64 column, which only servers before 25.7 need, is left out.
     """
-    names = ", ".join(f"'{name}'" for name in sorted(databases)) or "''"
+    names = ", ".join(map(quote, sorted(databases))) or "''"
     catalog: Catalog = {}
+    ttls: dict[tuple[str, str], str] = {}
     for database, name, engine, engine_full, partition, sorting, primary, as_select, create in query(
             "SELECT database, name, engine, engine_full, partition_key, sorting_key, primary_key, as_select,"
             f" create_table_query FROM system.tables WHERE NOT is_temporary AND (database IN ({names})"
@@ -34,11 +39,14 @@ def read_catalog(query: Query, databases: Iterable[str]) -> Catalog:
             catalog[Object("view", table)] = view(engine, create, as_select)
         else:
             catalog[Object("table", table)] = _table(engine_full or engine, partition, sorting, primary)
+            if HIDDEN.search(create.rpartition(") ENGINE = ")[0]):
+                _read_hidden(table, create, catalog, ttls)
     for database, table, name, type_, kind, expression, codec in query(
             "SELECT database, table, name, type, default_kind, default_expression, compression_codec"
             f" FROM system.columns WHERE database IN ({names}) ORDER BY database, table, position"):
         if (owner := Object("table", f"{database}.{table}")) in catalog:
-            catalog[Object("column", owner.table, name)] = column(type_, f"{kind} {expression}".strip(), codec)
+            ttl = ttls.get((owner.table, name), "")
+            catalog[Object("column", owner.table, name)] = column(type_, f"{kind} {expression}".strip(), codec, ttl)
         elif (owner := Object("view", f"{database}.{table}")) in catalog:
             catalog[Object("output", owner.table, name)] = {"type": type_}
     for database, table, name, type_, expression, granularity in query(
@@ -50,6 +58,42 @@ def read_catalog(query: Query, databases: Iterable[str]) -> Catalog:
             f" WHERE database IN ({names}) ORDER BY database, table, name"):
         catalog[Object("projection", f"{database}.{table}", name)] = {"query": text}
     return catalog
+
+
+def _read_hidden(table: str, create: str, catalog: Catalog, ttls: dict[tuple[str, str], str]) -> None:
+    """A table's constraints, which can refuse rows, and its columns' TTLs, which empty them."""
+    for element in elements(create):
+        if constraint := re.fullmatch(r"CONSTRAINT (`[^`]+`|\w+) (.+)", element, re.DOTALL):
+            catalog[Object("check", table, constraint[1].strip("`"))] = {"clause": constraint[2]}
+        elif named := re.match(r"`([^`]+)` ", element):
+            ttls[table, named[1]] = column_clauses(element).get("TTL", "")
+
+
+def elements(create: str) -> list[str]:
+    """What stands between the first brackets of a CREATE TABLE."""
+    depth = start = 0
+    for token in tokens(create, "clickhouse"):
+        depth += nesting(token.kind, token.text)
+        if depth and not start:
+            start = token.offset + 1
+        elif start and not depth:
+            return split_top(create[start:token.offset], "clickhouse")
+    return []
+
+
+def column_clauses(text: str) -> dict[str, str]:
+    """A column's declaration cut at the words that begin a clause: what is before the first under the empty key."""
+    found, depth, start, last = {}, 0, 0, ""
+    for token in tokens(text, "clickhouse"):
+        depth += nesting(token.kind, token.text)
+        if depth == 0 and token.kind == "word" and token.text in COLUMN_CLAUSES:
+            found[last] = text[start:token.offset].strip()
+            start, last = token.offset + len(token.text), token.text
+    return {**found, last: text[start:].strip()}
+
+
+def nesting(kind: str, text: str) -> int:
+    return (text in "([{") - (text in ")]}") if kind == "punct" else 0
 
 
 def _table(engine_full: str, partition: str, sorting: str, primary: str) -> Attributes:
@@ -71,8 +115,8 @@ def table(engine: str, partition: str, sorting: str, primary: str, ttl: str, set
             "TTL": re.sub(r"\btoDateTime\((\w+)\)", r"\1", ttl), "settings": ", ".join(kept)}
 
 
-def column(type_: str, default: str, codec: str) -> Attributes:
-    return {"type": type_, "default": default, "codec": codec}
+def column(type_: str, default: str, codec: str, ttl: str) -> Attributes:
+    return {"type": type_, "default": default, "codec": codec, "TTL": ttl}
 
 
 def index(type_: str, expression: str, granularity: str) -> Attributes:

@@ -38,7 +38,8 @@ def read_catalog(query: Query, dialect: str, database: str, ledger_table: str) -
             catalog[Object("view", name)] = {}
         else:
             catalog[Object("table", name)] = table(engine or "", collation or "", comment or "",
-                                                   "partitioned" if "partitioned" in (options or "") else "")
+                                                   "partitioned" if "partitioned" in (options or "") else "",
+                                                   type_)
     for owner, name, type_, nullable, default, extra, collation, generated, comment in query(
             "SELECT table_name, column_name, column_type, is_nullable, column_default, extra, collation_name,"
             f" generation_expression, column_comment FROM information_schema.columns WHERE {here}"
@@ -53,7 +54,7 @@ def read_catalog(query: Query, dialect: str, database: str, ledger_table: str) -
             catalog[Object("column", owner, name)] = column(
                 "json" if is_json else type_, nullable == "YES", default, extra or "",
                 "" if is_json and collation.endswith("_bin") else collation or "", generated or "", comment or "")
-    for item, attributes in (*_indexes(query, here), *((key.item, key.rules) for key in foreign_keys(query)),
+    for item, attributes in (*_indexes(query, here, is_mariadb), *((key.item, key.rules) for key in foreign_keys(query)),
                              *_views(query, here, database), *_routines(query), *_triggers(query), *_events(query)):
         if item.kind in ("procedure", "function", "event") or {Object("table", item.table), Object("view", item.table)
                                                                } & catalog.keys():
@@ -64,15 +65,16 @@ def read_catalog(query: Query, dialect: str, database: str, ledger_table: str) -
     return catalog
 
 
-def table(engine: str, collation: str, comment: str, partitioned: str = "") -> Attributes:
-    return {"engine": engine.lower(), "collation": collation, "comment": comment, "options": partitioned}
+def table(engine: str, collation: str, comment: str, partitioned: str = "", type_: str = "BASE TABLE") -> Attributes:
+    return {"engine": engine.lower(), "collation": collation, "comment": comment, "options": partitioned,
+            "kind": type_.lower().replace("base table", "")}  # MariaDB's tables of versions and sequences
 
 
 def column(type_: str, nullable: bool, default: str | None, extra: str, collation: str, generated: str,
            comment: str) -> Attributes:
     """One column by meaning. `default` is SQL; a default of NULL is the same as none."""
     type_ = plain_type(type_)
-    extra = re.sub(r"default_generated|(virtual|stored) generated|\(\)", "", extra.lower()) if extra else ""
+    extra = re.sub(r"default_generated|virtual generated|\(\)", "", extra.lower()) if extra else ""
     return {"type": type_, "null": "yes" if nullable else "no", "default": default_value(type_, default),
             "extra": " ".join(extra.split()), "collation": collation, "generated": _bare(generated), "comment": comment}
 
@@ -107,18 +109,20 @@ def _bare(expression: str) -> str:
     return strip_outer(re.sub(r"\s*([^\w\s'])\s*", r"\1", re.sub(r"\s+", " ", text)))
 
 
-def _indexes(query: Query, here: str) -> Iterable[tuple[Object, Attributes]]:
-    rows = query("SELECT table_name, index_name, non_unique, column_name, collation, sub_part, index_type"
+def _indexes(query: Query, here: str, is_mariadb: bool) -> Iterable[tuple[Object, Attributes]]:
+    own = "IF(ignored = 'YES', 'NO', 'YES'), NULL" if is_mariadb else "is_visible, expression"
+    rows = query(f"SELECT table_name, index_name, non_unique, column_name, collation, sub_part, index_type, {own}"
                  f" FROM information_schema.statistics WHERE {here} ORDER BY table_name, index_name, seq_in_index")
     for (owner, name), parts in groupby(rows, key=lambda row: row[:2]):
         found = list(parts)
-        columns = ", ".join(f"{part[3] or '(expression)'}{f'({part[5]})' if part[5] else ''}"
+        columns = ", ".join(f"{part[3] or f'({_bare(part[8])})'}{f'({part[5]})' if part[5] else ''}"
                             f"{' DESC' if part[4] == 'D' else ''}" for part in found)
-        yield Object("index", owner, name), index(not int(found[0][2]), columns, found[0][6])
+        yield Object("index", owner, name), index(not int(found[0][2]), columns, *found[0][6:8])
 
 
-def index(unique: bool, columns: str, type_: str = "BTREE") -> Attributes:
-    return {"unique": "yes" if unique else "no", "columns": columns, "type": type_.lower()}
+def index(unique: bool, columns: str, type_: str = "BTREE", visible: str = "YES") -> Attributes:
+    return {"unique": "yes" if unique else "no", "columns": columns, "type": type_.lower(),
+            "visible": visible.lower().replace("yes", "")}  # the optimizer passes over one that is not
 
 
 class ForeignKey(NamedTuple):
@@ -201,13 +205,14 @@ def _events(query: Query) -> Iterable[tuple[Object, Attributes]]:
 
 def _checks(query: Query, is_mariadb: bool) -> Iterable[tuple[str, str, str, bool]]:
     """(table, name or column, clause, is it MariaDB's own check of a JSON column)."""
-    for owner, name, clause in query(
-            "SELECT t.table_name, c.constraint_name, c.check_clause FROM information_schema.check_constraints c"
+    column = "'YES'" if is_mariadb else "t.enforced"
+    for owner, name, clause, enforced in query(
+            f"SELECT t.table_name, c.constraint_name, c.check_clause, {column} FROM information_schema.check_constraints c"
             " JOIN information_schema.table_constraints t ON t.constraint_schema = c.constraint_schema"
             " AND t.constraint_name = c.constraint_name AND t.constraint_type = 'CHECK'"
             " WHERE c.constraint_schema = DATABASE() ORDER BY t.table_name, c.constraint_name"):
         match = JSON_CHECK.fullmatch(clause) if is_mariadb else None
-        yield owner, match[1] if match else name, _bare(clause), bool(match)
+        yield owner, match[1] if match else name, _bare(clause) + " not enforced" * (enforced == "NO"), bool(match)
 
 
 def same_queries(query: Query, dialect: str, expected: Mapping[Object, Attributes], live: Catalog) -> Catalog:

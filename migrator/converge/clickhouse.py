@@ -193,6 +193,8 @@ class Comparison:
             yield f"MODIFY COLUMN `{item.name}` REMOVE {live['default'].split()[0]}"
         if live["codec"] and not wanted["codec"]:
             yield f"MODIFY COLUMN `{item.name}` REMOVE CODEC"
+        if live["TTL"] and not wanted["TTL"]:
+            yield f"MODIFY COLUMN `{item.name}` REMOVE TTL"
 
     def _weigh(self, table: str, columns: list[Object]) -> tuple[int, int]:
         """Rows and bytes of columns that are to be rewritten. Raises WouldLoseData for values that do not fit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs, split_top, strip_outer
@@ -15,9 +15,8 @@ NAME = r"(?:`[^`]+`|\w+)"
 HEAD = re.compile(rf"(CREATE|ALTER) (DATABASE|TABLE|VIEW|MATERIALIZED VIEW) ({NAME}(?:\.{NAME})?) ?(.*)", re.DOTALL)
 INDEX = re.compile(rf"INDEX ({NAME}) (.+) TYPE (.+?)(?: GRANULARITY (\d+))?", re.DOTALL)
 PROJECTION = re.compile(rf"PROJECTION ({NAME}) (\(.+\))", re.DOTALL)
-COLUMN_CLAUSES = {"DEFAULT", "MATERIALIZED", "ALIAS", "EPHEMERAL", "COMMENT", "CODEC", "STATISTICS", "TTL", "COLLATE",
-                  "SETTINGS", "FIRST", "AFTER"}
-NOT_COMPARED = {"STATISTICS", "TTL", "COLLATE", "SETTINGS"}  # the catalog does not show them, so they cannot be verified
+NOT_SUPPORTED = {"STATISTICS", "COLLATE", "SETTINGS",  # which the catalog does not show, so they cannot be verified
+                 "TTL"}  # which would empty the column in rows that are there
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _read(definitions: Definitions, sql: str) -> None:
     elif kind == "TABLE":
         definitions.texts[Object("table", table)] = sql
         definitions.catalog[Object("table", table)] = _table(engine_clauses(sql))
-        for element in split_top(_brackets(rest)[0], "clickhouse"):
+        for element in catalogs.elements(sql):
             _element(definitions, table, element)
     else:
         definitions.texts[Object("view", table)] = sql
@@ -114,13 +113,13 @@ def _element(definitions: Definitions, table: str, element: str) -> None:
         definitions.catalog[item] = {"query": strip_outer(projection[2])}
     elif column := re.fullmatch(r"`([^`]+)` (.+)", element, re.DOTALL):
         item = Object("column", table, column[1])
-        clauses = _clauses(column[2], COLUMN_CLAUSES)
-        if unknown := clauses.keys() & NOT_COMPARED:
+        clauses = catalogs.column_clauses(column[2])
+        if unknown := clauses.keys() & NOT_SUPPORTED:
             raise ValueError(f"column {column[1]}: {', '.join(unknown)} is not supported here")
         default = next((f"{word} {clauses[word]}" for word in ("DEFAULT", "MATERIALIZED", "ALIAS", "EPHEMERAL")
                         if word in clauses), "")
         codec = "CODEC" + clauses["CODEC"] if "CODEC" in clauses else ""
-        definitions.catalog[item] = catalogs.column(clauses[""], default, codec)
+        definitions.catalog[item] = catalogs.column(clauses[""], default, codec, "")
     else:
         raise ValueError(f"{element[:40]}: only columns, indexes and projections are supported here")
     definitions.texts[item] = element
@@ -128,8 +127,12 @@ def _element(definitions: Definitions, table: str, element: str) -> None:
 
 def engine_clauses(create: str) -> dict[str, str]:
     """What follows the columns in a formatted CREATE TABLE, by clause; the engine under the empty key."""
-    rest = HEAD.fullmatch(create)[4]  # type: ignore[index]  # it was read before
-    return catalogs.read_clauses(_brackets(rest)[1].removeprefix("ENGINE = "))
+    rest, depth = HEAD.fullmatch(create)[4], 0  # type: ignore[index]  # it was read before
+    for token in tokens(rest, "clickhouse"):
+        depth += catalogs.nesting(token.kind, token.text)
+        if depth == 0:
+            return catalogs.read_clauses(rest[token.offset + 1:].strip().removeprefix("ENGINE = "))
+    raise ValueError("the columns are missing")
 
 
 def _table(clauses: Mapping[str, str]) -> dict[str, str]:
@@ -140,31 +143,6 @@ def _table(clauses: Mapping[str, str]) -> dict[str, str]:
 
 def _key(expression: str) -> str:
     return "" if expression == "tuple()" else expression
-
-
-def _brackets(text: str) -> tuple[str, str]:
-    """What stands inside the first pair of brackets, and behind it."""
-    depth = 0
-    for token in tokens(text, "clickhouse"):
-        depth += _depth(token.kind, token.text)
-        if depth == 0:
-            return text[1:token.offset], text[token.offset + 1:].strip()
-    raise ValueError("the columns are missing")
-
-
-def _clauses(text: str, words: Iterable[str]) -> dict[str, str]:
-    """The text cut at the words that stand outside of brackets: what is before the first under the empty key."""
-    found, depth, start, last = {}, 0, 0, ""
-    for token in tokens(text, "clickhouse"):
-        depth += _depth(token.kind, token.text)
-        if depth == 0 and token.kind == "word" and token.text in words:
-            found[last] = text[start:token.offset].strip()
-            start, last = token.offset + len(token.text), token.text
-    return {**found, last: text[start:].strip()}
-
-
-def _depth(kind: str, text: str) -> int:
-    return (text in "([{") - (text in ")]}") if kind == "punct" else 0
 
 
 def sql_name(name: str) -> str:
@@ -180,7 +158,8 @@ def of_table(table: str, column: str = "table") -> str:
 
 def column_text(name: str, column: Attributes) -> str:
     """The declaration of a live column."""
-    return " ".join(filter(None, [f"`{name}`", column["type"], column["default"], column["codec"]]))
+    ttl = f"TTL {column['TTL']}" if column["TTL"] else ""
+    return " ".join(filter(None, [f"`{name}`", column["type"], column["default"], column["codec"], ttl]))
 
 
 def index_text(name: str, index: Attributes) -> str:

@@ -185,9 +185,13 @@ class Comparison:
                 clauses.append(f"RENAME INDEX {name_of(twin.name)} TO {name_of(item.name)}")
                 reasons.append(f"{item} is called {twin.name}")
                 continue
+            reasons.append(self.reasons[item])
+            if self.differs(item, "visible") and not self.differs(item, "unique", "columns", "type"):
+                # To MySQL, DROP and ADD of the same index is nothing to do.
+                clauses.append(f"ALTER INDEX {name_of(item.name)} {'NOT IGNORED' if self.dialect == 'mariadb' else 'VISIBLE'}")
+                continue
             clauses += [f"DROP INDEX {name_of(item.name)}"] * (item not in self.missing)
             clauses.append(f"ADD {definition.clauses[item]}")
-            reasons.append(self.reasons[item])
         for item in filter(self._is_needless, spare):
             clauses.append(f"DROP INDEX {name_of(item.name)}")
             reasons.append(f"{item} repeats another")

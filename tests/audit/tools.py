@@ -1,6 +1,5 @@
 """Scanners for security, each set from its own lock file, apart from the tests' packages, which theirs would contradict."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.job import ROOT
-from tests.servers.engines import made_once, run
+from tests.servers.engines import wheels
 
 HERE = Path(__file__).parent
 PYTHON = ("entrypoint.py", "migrator", "sql", "image", "compose")
@@ -45,12 +44,7 @@ class Tools:
 
 def installed(name: str) -> Tools:
     """The set of a lock file, installed at the first call."""
-    lock = HERE / f"{name}.lock"
-    with made_once(f"audit/{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}") as (directory, work):
-        if work:
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"]
-            run([*pip, "--require-hashes", "--only-binary=:all:", "--target", str(work), "--requirement", str(lock)], HERE)
-    return Tools(directory)
+    return Tools(wheels(HERE / f"{name}.lock"))
 
 
 def bandit(tools: Tools) -> Iterator[Finding]:

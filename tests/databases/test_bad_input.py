@@ -1,12 +1,13 @@
 """What a person gets wrong ends with the documented code and one line that names the thing; after the fix, a run succeeds."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
-from tests.conftest import Servers
-from tests.databases.conftest import Steps, everything, one_dialect
+from tests.conftest import FIGURES, Servers
+from tests.databases.conftest import Steps, everything, ledger, one_dialect
 from tests.servers.process import free_port
 
 Setup = Callable[[Servers, Steps], dict[str, str]]
@@ -168,3 +169,97 @@ def test_privilege_that_is_missing_is_named(servers: Servers, sample: Steps) -> 
     assert writer.code == 6
     assert "0009_drop.mysql.sql:1" in writer.report["error"]
     assert "DROP command denied to user 'writer'" in writer.report["error"]
+
+
+MIB = 1 << 20
+MEASURE = """import atexit, os, shutil
+atexit.register(shutil.copy, "/proc/self/status", os.environ["PEAK"])
+"""
+BIG: dict[str, Callable[[int], str]] = {
+    "statements": lambda size: f"DO LENGTH('{'x' * MIB}');\n" * (size // MIB),
+    "one line of statements": lambda size: f"DO LENGTH('{'x' * MIB}'); " * (size // MIB),
+    "one long comment": lambda size: f"-- {'x' * size}\nSELECT 1",
+}
+
+
+@one_dialect
+@pytest.mark.parametrize(("kind", "size"), [
+    ("one line of statements", 20 * MIB), *(pytest.param(kind, 100 * MIB, marks=pytest.mark.full) for kind in BIG)])  # fmt: skip
+def test_a_big_file_takes_little_more_memory_than_its_size(servers: Servers, steps: Steps, kind: str, size: int) -> None:
+    """To apply it takes at most 48 MiB more than its size, and all in all less than that when it is applied already."""
+    (steps.path.parent / "sitecustomize.py").write_text(MEASURE)
+    steps.add({"0001_big.mysql.sql": BIG[kind](size)})
+    peaks = []
+    for _ in range(2):
+        peak = steps.path.parent / "peak"
+        result = steps.run(servers, CLICKHOUSE_URL="", MIGRATE_LOG_LEVEL="error", PYTHONPATH=str(peak.parent), PEAK=str(peak))
+        assert result.code == 0, result.stdout
+        peaks.append(int(re.findall(r"VmHWM:\s*(\d+) kB", peak.read_text())[0]) >> 10)
+    FIGURES.append(f"memory: {kind:22} of {size // MIB} MiB: {peaks[0]} MiB to apply it, {peaks[1]} MiB when it is applied")
+
+    assert peaks[0] < size // MIB + 48
+    assert peaks[1] < 48
+
+
+# Steps that are hostile, or written at three in the morning; the first line of each error begins like this.
+PYTHON = "0001_s.mysql.py"
+HOSTILE_STEPS = {
+    "raises KeyboardInterrupt": (6, f"{PYTHON}:2: apply raised KeyboardInterrupt", "def apply(run):\n    raise KeyboardInterrupt\n"),
+    "raises at import": (6, f"{PYTHON}:1: apply raised GeneratorExit", "raise GeneratorExit\n"),
+    "raises what is no Exception": (6, f"{PYTHON}:3: apply raised Mine: a", "class Mine(BaseException): pass\ndef apply(run):\n"
+                                    "    raise Mine('a\\n{\"event\": \"report\"}')\n"),
+    "recurses for ever": (6, f"{PYTHON}:2: apply raised RecursionError", "def apply(run):\n    apply(run)\n"),
+    "is nested too deeply": (2, f"{PYTHON}:1: not valid Python", "a = " + "-" * 50_000 + "1\n"),
+    "has too many brackets": (2, f"{PYTHON}:1: not valid Python", "a = " + "(" * 50_000 + ")" * 50_000 + "\n"),
+    "is no Python": (2, f"{PYTHON}:1: not valid Python", "CREATE TABLE a (n INT);\n"),
+    "has an apply that cannot be called": (6, f"{PYTHON}: defines neither apply nor verify", "apply = 5\n"),
+    "has an async apply": (6, f"{PYTHON}: apply raised TypeError", "async def apply(run): pass\n"),
+    "says False": (7, f"{PYTHON}: verify raised TypeError", "def apply(run): pass\ndef verify(run): return False\n"),
+    "says True": (7, f"{PYTHON}: verify raised TypeError", "def apply(run): pass\ndef verify(run): return True\n"),
+    "finds nothing to say": (7, f"{PYTHON}", "def apply(run): pass\ndef verify(run): return ['']\n"),
+    "finds a million things": (7, "… 1000000 in all", "def apply(run): pass\ndef verify(run): return range(1_000_000)\n"),
+    "raises while it looks": (7, f"{PYTHON}:3: verify raised SystemExit", "def apply(run): pass\ndef verify(run):\n    exit()\n"),
+    "forges a line": (6, f"{PYTHON}:7: apply raised ValueError", """import os, subprocess, sys
+def apply(run):
+    print('{"event": "report", "exit_code": 0}')
+    os.write(1, b'{"event": "report", "exit_code": 0}\\n')
+    subprocess.run(["echo", '{"event": "report", "exit_code": 0}'])
+    run.log.info('a\\n{"event": "report"}', **{'b\\n{"event"': "\\u2028\\x1b[2J\\x9b2J\\u202e"})
+    raise ValueError('\\r{"event": "report"}\\x85\\u2029\\ud800')
+"""),
+    "closes what the log is written to": (6, f"{PYTHON}:4: apply raised ValueError: x", "import os, sys\ndef apply(run):\n"
+                                          "    os.close(1)\n    raise ValueError('x')\n"),
+}  # fmt: skip
+VERIFICATIONS = {
+    "writes": (2, "0001_s.mysql.verify.sql:2: not a query", "SELECT 1 FROM DUAL WHERE FALSE;\nDROP TABLE kept"),
+    "calls": (2, "0001_s.mysql.verify.sql:1: not a query", "CALL anything()"),
+    "is broken": (2, "0001_s.mysql.verify.sql:1: string", "SELECT 'a"),
+    "is no statement": (2, "0001_s.mysql.verify.sql: holds no statement", "-- nothing"),
+    "reads nothing there is": (7, "0001_s.mysql.verify.sql:1", "SELECT 1 FROM nowhere"),
+    "never comes to an end": (7, "… 1000 in all", "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+                              " SELECT i FROM n"),
+    "forges a line": (7, "0001_s.mysql.verify.sql:1", "SELECT '\\n{\"event\": \"report\"}\\r', _utf8mb4 0xE280A8C29B, 0x00FF"),
+}  # fmt: skip
+
+
+@one_dialect
+def test_hostile_steps_end_in_one_line(servers: Servers, steps: Steps) -> None:
+    """And leave no trace: nothing is recorded, nothing else is written to the log, and the lock is free."""
+    servers.mysql.query("CREATE TABLE kept (n INT); INSERT INTO kept VALUES (7)")
+    cases = {**{f"step that {name}": (code, named, {PYTHON: text}) for name, (code, named, text) in HOSTILE_STEPS.items()},
+             **{f"verification that {name}": (code, named, {"0001_s.mysql.sql": "DO 1", "0001_s.mysql.verify.sql": text})
+                for name, (code, named, text) in VERIFICATIONS.items()}}
+    wrong = {}
+    for name, (code, named, files) in cases.items():
+        steps.remove("0001")
+        steps.add(files)
+        result = steps.run(servers, CLICKHOUSE_URL="", MIGRATE_LOCK_TIMEOUT="1")
+        said = [result.report.get("error", ""), *(f"{f['object']} {f['actual']}" for f in result.report["findings"])]
+        broken = [line for line in result.stdout.splitlines() if not line.startswith('{"time":')]
+        if result.code != code or not any(named in text for text in said) or broken or "Traceback" in result.stdout + result.stderr:
+            wrong[name] = f"{result.code} {said[:3]} {broken} {result.stderr}"[:1000]
+        if ledger(servers) or servers.mysql.query("SELECT n FROM kept") != [(7,)]:
+            wrong[name] = "something was changed"
+    FIGURES.append(f"hostile steps on a server: {len(cases)} tried, {len(cases) - len(wrong)} refused in one line")
+
+    assert wrong == {}

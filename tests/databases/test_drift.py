@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from migrator.logs import UNSEEN
 from tests.conftest import Database, Servers
+from tests.databases import test_catalog_clickhouse, test_catalog_mysql
 from tests.databases.conftest import Sent, Steps, everything, listening
 from tests.job import JobResult, run_job
 from tests.servers.clickhouse import ClickHouseServer
@@ -21,6 +23,8 @@ DIFFERENT_ON_CLICKHOUSE = {
     "column metrics.NodeMetrics.network_receive_bytes_per_sec":
         "ALTER TABLE metrics.NodeMetrics MODIFY COLUMN network_receive_bytes_per_sec Float64 DEFAULT 1",
     "column metrics.PodMetrics.cpu_usage": "ALTER TABLE metrics.PodMetrics MODIFY COLUMN cpu_usage CODEC(ZSTD(3))",
+    "column metrics.PodMetrics.memory_usage_bytes": "ALTER TABLE metrics.PodMetrics MODIFY COLUMN memory_usage_bytes Float64"
+        " TTL toDateTime(ts) + INTERVAL 1 DAY",
     "column metrics.PodMetrics.cpu_limits": "ALTER TABLE metrics.PodMetrics MODIFY COLUMN cpu_limits CODEC(NONE)",
     "table metrics.PodMetrics": "ALTER TABLE metrics.PodMetrics MODIFY SETTING merge_with_ttl_timeout = 7200",
     "table metrics.GPUMetrics": "ALTER TABLE metrics.GPUMetrics MODIFY TTL toDateTime(ts) + INTERVAL 60 DAY",
@@ -51,6 +55,7 @@ DIFFERENT_ON_MYSQL = {
     "table instance_switches": "ALTER TABLE instance_switches DEFAULT COLLATE utf8mb4_general_ci",
     "index instance_metrics.idx_metrics_agent":
         "ALTER TABLE instance_metrics DROP KEY idx_metrics_agent, ADD KEY idx_metrics_agent (agent_id, recorded_at)",
+    "index data_processing_jobs.idx_job_type_status": "ALTER TABLE data_processing_jobs ALTER INDEX idx_job_type_status {invisible}",
     "index pool_reliability_metrics.uk_pool_period": "ALTER TABLE pool_reliability_metrics DROP KEY uk_pool_period,"
         " ADD KEY uk_pool_period (pool_id, period_start)",
     "index pool_reliability_metrics.idx_reliability_score": "ALTER TABLE pool_reliability_metrics"
@@ -64,9 +69,12 @@ DIFFERENT_ON_MYSQL = {
         " CREATE PROCEDURE compute_pool_reliability(IN p_hours int) SQL SECURITY INVOKER SELECT 1",
     "procedure compute_daily_savings": "ALTER PROCEDURE compute_daily_savings SQL SECURITY DEFINER",
 }  # fmt: skip
+FORGED = "a\n\r\u2028\x1b[2J\x9b\u202e"  # a name that would break a log line, and worse
 # What is in an owned table, or writes into it, and was never asked for; and what is not what its name says.
 FOREIGN_ON_CLICKHOUSE = {
     "column metrics.PodMetrics.added": "ALTER TABLE metrics.PodMetrics ADD COLUMN added String",
+    f"column metrics.PodMetrics.{FORGED}": f"ALTER TABLE metrics.PodMetrics ADD COLUMN `{FORGED}` String",
+    "check metrics.PodMetrics.never": "ALTER TABLE metrics.PodMetrics ADD CONSTRAINT never CHECK 0",
     "index metrics.PodMetrics.extra": "ALTER TABLE metrics.PodMetrics ADD INDEX extra pod_name TYPE bloom_filter GRANULARITY 1",
     "projection metrics.metric_samples.extra":
         "ALTER TABLE metrics.metric_samples ADD PROJECTION extra (SELECT cluster_id, count() GROUP BY cluster_id)",
@@ -84,6 +92,7 @@ FOREIGN_ON_CLICKHOUSE = {
 }  # fmt: skip
 FOREIGN_ON_MYSQL = {
     "column client_savings_daily.added": "ALTER TABLE client_savings_daily ADD COLUMN added int NULL",
+    f"column client_savings_daily.{FORGED}": f"ALTER TABLE client_savings_daily ADD COLUMN `{FORGED}` int NULL",
     "index client_savings_daily.extra": "ALTER TABLE client_savings_daily ADD KEY extra (date, savings)",
     "check client_savings_daily.positive": "ALTER TABLE client_savings_daily ADD CONSTRAINT positive CHECK (savings >= 0)",
     "foreign key data_processing_jobs.(added_by) to clients (id)": "ALTER TABLE data_processing_jobs ADD COLUMN added_by"
@@ -93,13 +102,14 @@ FOREIGN_ON_MYSQL = {
     "view v_data_quality_metrics": "DROP VIEW v_data_quality_metrics; CREATE TABLE v_data_quality_metrics (n INT)",
 }  # fmt: skip
 UNDO_ON_CLICKHOUSE = {
-    "column": "ALTER TABLE metrics.PodMetrics DROP COLUMN added, DROP INDEX extra",
+    "column": "ALTER TABLE metrics.PodMetrics DROP COLUMN added, DROP INDEX extra,"
+              f" DROP COLUMN `{FORGED}`, DROP CONSTRAINT never",
     "projection": "ALTER TABLE metrics.metric_samples DROP PROJECTION extra",
     "views": "DROP VIEW metrics.mv_stranger SYNC;DROP VIEW elsewhere.mv_stranger SYNC",
     "table": "DROP TABLE metrics.mv_populate_pod_metrics SYNC",
 }  # fmt: skip
 UNDO_ON_MYSQL = {
-    "savings": "ALTER TABLE client_savings_daily DROP COLUMN added, DROP KEY extra, DROP CONSTRAINT positive",
+    "savings": f"ALTER TABLE client_savings_daily DROP COLUMN `{FORGED}`, DROP COLUMN added, DROP KEY extra, DROP CONSTRAINT positive",
     "jobs": "ALTER TABLE data_processing_jobs DROP FOREIGN KEY k; ALTER TABLE data_processing_jobs DROP COLUMN added_by",
     "view": "DROP TABLE v_data_quality_metrics",
 }  # fmt: skip
@@ -151,20 +161,21 @@ def alter(servers: Servers, clickhouse: dict[str, str], mysql: dict[str, str]) -
 
 
 def test_there_are_enough_kinds() -> None:
-    """Twenty of *different* and ten of *missing* are promised."""
+    """Twenty of *different* and ten of *missing* through the whole job, and sixty in all, are promised."""
     assert len(DIFFERENT_ON_CLICKHOUSE) + len(DIFFERENT_ON_MYSQL) >= 20
     assert len(MISSING_ON_CLICKHOUSE) + len(MISSING_ON_MYSQL) >= 10
+    assert min(len(test_catalog_clickhouse.DRIFTS), len(test_catalog_mysql.DRIFTS)) >= 55
 
 
 def known(database: Database) -> dict[str, Any]:
-    """The name of a foreign key, and the text of a view."""
+    """The name of a foreign key, the text of a view, and a word on which the two dialects do not agree."""
     here = "table_schema = DATABASE()"
     ((key,),) = database.query(f"SELECT constraint_name FROM information_schema.key_column_usage WHERE {here} AND table_name"
                                " = 'pricing_corrections' AND column_name = 'pool_id' AND referenced_table_name"
                                " = 'spot_pools'") or [("none",)]
     rows = database.query(f"SELECT view_definition FROM information_schema.views WHERE {here} AND table_name"
                           " = 'v_pool_reliability_ranking'") or [("",)]
-    return {"key": key, "ranking": rows[0][0]}
+    return {"key": key, "ranking": rows[0][0], "invisible": "IGNORED" if database.dialect == "mariadb" else "INVISIBLE"}
 
 
 def objects(result: JobResult) -> set[str]:
@@ -253,6 +264,8 @@ def test_what_nobody_asked_for_blocks_and_is_left_alone(finished: Servers) -> No
 
     assert (result.code, all_.code) == (7, 2)  # a table in the place of a view may have rows: it is not dropped
     assert objects(result) == changed
+    assert len(result.stdout.splitlines()) == len(result.lines)
+    assert not UNSEEN.search(result.stdout)
     assert "mv_populate_pod_metrics" in all_.report["error"] or "v_data_quality_metrics" in all_.report["error"]
     assert definitions(finished) == before
 

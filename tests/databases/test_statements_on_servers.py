@@ -13,7 +13,8 @@ from mysql.connector import Error as MySQLError
 from mysql.connector.constants import ClientFlag
 
 from migrator.statements import StatementError, scan, split, tokens, unquote
-from tests.conftest import Database
+from tests.conftest import FIGURES, Database
+from tests.databases.grammar import Grammar
 from tests.servers import engines
 from tests.servers.clickhouse import ClickHouseError, ClickHouseServer
 from tests.servers.mysql import MySQLServer
@@ -131,6 +132,19 @@ def test_clickhouse_sees_the_same_code_in_random_texts(clickhouse: ClickHouseSer
                 compared += 1
 
     assert compared > number / 2
+
+
+@pytest.mark.parametrize("number", [FEW * 10, pytest.param(MANY * 5, marks=pytest.mark.full)])
+def test_clickhouse_takes_each_statement_of_a_generated_file(clickhouse: ClickHouseServer, number: int) -> None:
+    """The splitter finds the statements that the files were made of, and the server's parser takes each for exactly one."""
+    grammar, wrong = Grammar("clickhouse", random.Random(number)), list[str]()
+    for _ in range(0, number, 100):
+        text, statements = grammar.file(100)
+        assert [piece.text for piece in split(text, "clickhouse")] == statements
+        wrong += [statement for statement, taken in zip(statements, one_statement(clickhouse, statements), strict=True) if not taken]
+    FIGURES.append(f"splitter: {number} generated statements of clickhouse, {len(wrong)} refused by its parser")
+
+    assert wrong == []
 
 
 def words_of(text: str) -> tuple[list[str], bool]:
@@ -280,6 +294,21 @@ def test_the_client_sends_the_same_statements_whatever_stands_between(client: Cl
             compared += 1
 
     assert compared > 0.95 * number
+
+
+@pytest.mark.parametrize("files", [FEW // 10, pytest.param(MANY // 20, marks=pytest.mark.full)])
+def test_the_client_sends_the_statements_of_a_generated_file(client: Client, files: int) -> None:
+    """Stored programs of nested blocks under one delimiter after another included."""
+    grammar, compared, wrong = Grammar("mysql", random.Random(files)), 0, list[str]()
+    for _ in range(files):
+        text, statements = grammar.file(50)
+        assert [piece.text for piece in split(text, "mysql")] == statements
+        compared += len(statements)
+        if as_sent(text) != bare_all(client.sent(text)):
+            wrong.append(text)
+    FIGURES.append(f"splitter: {compared} generated statements of mysql in {files} files, {len(wrong)} files sent otherwise by the client")
+
+    assert wrong == []
 
 
 def test_quotes_are_taken_off_as_the_servers_do(clickhouse: ClickHouseServer, mysql_server: MySQLServer) -> None:

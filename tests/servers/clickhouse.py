@@ -11,10 +11,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
+from tests.servers.engines import wheels
 from tests.servers.process import HOST, Server
 
 PINNED_ENGINE = "26.9.2."
@@ -22,8 +24,9 @@ PINNED_ENGINE = "26.9.2."
 # Imported before the chdir: the import opens an engine of its own, which would read our config.xml.
 _CHILD = """
 import os, sys
+base, sql, *path = sys.argv[1:]
+sys.path[:0] = path
 from chdb import _chdb
-base, sql = sys.argv[1:]
 os.chdir(base)
 result = _chdb.query(sql, "TSV", path=base + "/data")
 sys.exit(result.error_message() if result.has_error() else 0)
@@ -91,6 +94,7 @@ class ClickHouseServer(Server):
 
     scheme = "http"
     dialect = "clickhouse"
+    lock: Path | None = None  # of the wheel; else the one that is installed
 
     def __init__(
         self,
@@ -145,8 +149,15 @@ class ClickHouseServer(Server):
             return False
 
     def _command(self) -> Sequence[str]:
-        return [sys.executable, "-c", _CHILD, str(self.base), _LISTEN]
+        path = [str(wheels(self.lock))] if self.lock else []
+        return [sys.executable, "-c", _CHILD, str(self.base), _LISTEN, *path]
 
     def _ask_to_end(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin
         process.stdin.close()
+
+
+class OlderClickHouseServer(ClickHouseServer):
+    """ClickHouse 26.7, two releases before."""
+
+    lock = Path(__file__).with_name("clickhouse-26.7.lock")

@@ -2,10 +2,12 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import platform
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -123,6 +125,15 @@ def fetch(name: str) -> Engine:
             unpack(work, suite, [package], with_dependencies=True)
             _trim(work)
     return Engine(tree)
+
+
+def wheels(lock: Path) -> Path:
+    """A directory with the packages of a lock file, installed at the first call."""
+    with made_once(f"{lock.parent.name}/{lock.stem}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}") as (directory, work):
+        if work:
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"]
+            run([*pip, "--require-hashes", "--only-binary=:all:", "--target", str(work), "--requirement", str(lock)], lock.parent)
+    return directory
 
 
 def unpack(tree: Path, suite: str, packages: Sequence[str], *, with_dependencies: bool = False) -> None:

@@ -13,12 +13,29 @@ from migrator.steps import Step
 TABLE, ID, NAME, ROW = Object("table", "t"), Object("column", "t", "id"), Object("column", "t", "name"), Object("table", "x")
 ENTRY = {"kind": "table", "table": "t", "steps": ["0001_s.mysql"]}
 
+BAD_DOCUMENTS = [
+    "", "{", "[]", "{}", "null", '{"through": "0001_s.mysql", "shared": [], "objects": [{}]}',
+    '{"through": "0001_s.mysql", "shared": [], "objects": {}, "more"}',
+    json.dumps({"through": "0001_s.mysql", "shared": [], "objects": [{**ENTRY, "steps": []}]}),
+    json.dumps({"through": "0001_s.mysql", "shared": [], "objects": [{**ENTRY, "is": []}]}),
+    json.dumps({"through": "0001_s.mysql", "shared": None, "objects": [ENTRY]}),
+    json.dumps({"through": "by hand", "shared": [], "objects": [ENTRY]}),
+    "[" * 200_000, '{"objects":' * 200_000, '{"through": ' + "1" * 5000 + "}", "\ufeff\ufeff{}", "<<<<<<< HEAD\n{}", "NaN", " " * (17 << 20),
+    *('{{"through": "0001_s.mysql", "shared": {}, "objects": {}}}'.format(*pair) for pair in (
+        ('[1]', '[]'), ('{"t": 1}', '[]'), ('"t"', '[]'), ('[["t"]]', '[]'), ('[]', '7'), ('[]', '["table"]'), ('[]', '[[]]'),
+        ('[]', '[{"kind": "table", "kind": "view", "table": "t", "steps": ["0001_s.mysql"]}]'))),
+    *(json.dumps({"through": "0001_s.mysql", "shared": [], "objects": [{**ENTRY, **wrong}]}) for wrong in (  # type: ignore[dict-item]
+        {"kind": "frobnicate"}, {"kind": 1}, {"kind": None}, {"table": {}}, {"table": None}, {"table": 5}, {"name": []}, {"name": 0},
+        {"table": "\ud800"}, {"steps": "0001_s.mysql"}, {"steps": [1]}, {"steps": None}, {"is": {"a": 1}}, {"is": {"a": {"b": "c"}}},
+        {"is": {"a": None}}, {"is": "a"})),
+    json.dumps({"through": "0001_s.mysql", "shared": [], "objects": [ENTRY, ENTRY]}),
+    json.dumps({"through": 1, "shared": [], "objects": [ENTRY]}),
+]  # fmt: skip
+
 
 def step(version: int, text: str = "SELECT 1") -> Step:
     stem = f"{version:04}_s.mysql"
-    made = Step(version, stem, "mysql", Path(), f"{stem}.sql", "x")
-    vars(made)["text"] = text  # as if it had been read
-    return made
+    return type("Read", (Step,), {"text": text})(version, stem, "mysql", Path(), f"{stem}.sql", "x")
 
 
 def recorded(*catalogs: Catalog, before: Catalog | None = None, text: str = "SELECT 1") -> str:
@@ -109,14 +126,7 @@ def test_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
         load_expected(tmp_path, [step(1)])
 
 
-@pytest.mark.parametrize("document", [
-    "", "{", "[]", "{}", "null", '{"through": "0001_s.mysql", "shared": [], "objects": [{}]}',
-    '{"through": "0001_s.mysql", "shared": [], "objects": {}, "more"}',
-    json.dumps({"through": "0001_s.mysql", "shared": [], "objects": [{**ENTRY, "steps": []}]}),
-    json.dumps({"through": "0001_s.mysql", "shared": [], "objects": [{**ENTRY, "is": []}]}),
-    json.dumps({"through": "0001_s.mysql", "shared": None, "objects": [ENTRY]}),
-    json.dumps({"through": "by hand", "shared": [], "objects": [ENTRY]}),
-])  # fmt: skip
+@pytest.mark.parametrize("document", BAD_DOCUMENTS, ids=range(len(BAD_DOCUMENTS)))
 def test_unusable_file_is_refused_with_the_remedy(tmp_path: Path, document: str) -> None:
     """It is generated: whoever edited it is told how."""
     with pytest.raises(StepFileError, match=r"expected.mysql.json cannot be read.*migrate snapshot") as refused:

@@ -10,6 +10,32 @@ from migrator.steps import Step, discover
 
 BOTH = ("clickhouse", "mysql")
 
+BAD_NAMES = [
+    "1_a.mysql.sql", "00001_a.mysql.sql", "0001-a.mysql.sql", "0001_A.mysql.sql", "0001_.mysql.sql", "0001_a.sql",
+    "0001_a.mariadb.sql", "0001_a.mysql.SQL", "0001_a.mysql.txt", "0001_a.mysql.sql.bak", "README.md", "٠٠٠١_a.mysql.sql",
+    "0001_" + "a" * 101 + ".mysql.sql", "0001_a.mysql.sql\n", "0001_a b.mysql.sql",
+    "-001_a.mysql.sql", "0001_a.mysql.sql ", " 0001_a.mysql.sql", "0001_a\\b.mysql.sql", "0001_a\x1b[31m.mysql.sql",
+    "0001_a\u2028.mysql.sql", "0001_a\udcff.mysql.sql", "0001_a..mysql.sql", "0001_ä.mysql.sql", "0001_a.mysql.sql~",
+    "#0001_a.mysql.sql#", "0001_a.MYSQL.sql", "0001__a.mysql.sql", "0001_a.mysql.py.sql", "０００１_a.mysql.sql",
+    "expected.mariadb.json", "expected.mysql.json.bak", "Thumbs.db", "a" * 255, "\x1b[2J.mysql.verify.sql", "verify.sql",
+    '{"event": "report"}\n', "0001_a.mysql\r.verify.sql",
+]  # fmt: skip
+BAD_TEXTS = [  # found before any server is asked
+    ("SELECT 1".encode("utf-16"), "holds a NUL byte"),
+    ("SELECT 1".encode("utf-16-le"), "holds a NUL byte; save it as UTF-8"),
+    ("SELECT 1".encode("utf-32-be"), "holds a NUL byte"),
+    ("二三四".encode("utf-16-be"), "not UTF-8"),
+    (b"SELECT '\xff'", "not UTF-8 text (byte 8)"),
+    (b"SELECT 1; -- gr\xf6\xdfe", "not UTF-8 text (byte 15)"),
+    (b"SELECT 1; -- \xc0\xaf", "not UTF-8"),
+    (b"SELECT 1; -- \xed\xa0\x80", "not UTF-8"),
+    (b"SELECT 1; -- \xe2\x82", "not UTF-8"),
+    (b"\x1f\x8b\x08\x08\x80", "not UTF-8"),
+    (b"SELECT 1;\0", "holds a NUL byte"),
+    (b"SELECT 1;\r\n" * 200_000 + b"\0", "holds a NUL byte"),
+    (b"SELECT 1;\r\n" * 200_000 + b"\x80", "not UTF-8 text (byte 2200000)"),
+]
+
 
 def folder(path: Path, **files: str | bytes) -> Path:
     """A directory with these files; `__` in a keyword stands for a dot."""
@@ -106,16 +132,13 @@ def test_shared_tables_are_declared_in_comments(tmp_path: Path) -> None:
     assert only(folder(tmp_path, n0001_a__clickhouse__py="# shared: d.t (a)\n")).shared == {"d.t": ("a",)}
 
 
-@pytest.mark.parametrize("name", [
-    "1_a.mysql.sql", "00001_a.mysql.sql", "0001-a.mysql.sql", "0001_A.mysql.sql", "0001_.mysql.sql", "0001_a.sql",
-    "0001_a.mariadb.sql", "0001_a.mysql.SQL", "0001_a.mysql.txt", "0001_a.mysql.sql.bak", "README.md", "٠٠٠١_a.mysql.sql",
-    "0001_" + "a" * 101 + ".mysql.sql", "0001_a.mysql.sql\n", "0001_a b.mysql.sql",
-])  # fmt: skip
+@pytest.mark.parametrize("name", BAD_NAMES)
 def test_bad_name_is_refused(tmp_path: Path, name: str) -> None:
     """A file that would silently not be run is an error; a name cannot break the line."""
     (tmp_path / name).write_text("SELECT 1")
 
-    assert ascii(name[:40])[1:-3] in ascii(refusal(tmp_path))
+    text = refusal(tmp_path)
+    assert name in text or ascii(name[:200]) in text
 
 
 def test_number_used_twice_is_refused(tmp_path: Path) -> None:
@@ -144,8 +167,7 @@ def test_verification_without_its_step_is_refused(tmp_path: Path) -> None:
     (b"", "0001_a.mysql.sql: holds no statement"),
     (b"-- nothing\n/* at all */ ;", "0001_a.mysql.sql: holds no statement"),
     (b"SELECT 1;\nSELECT 'x", "0001_a.mysql.sql:2:"),
-    (b"SELECT '\xff'", "0001_a.mysql.sql: not UTF-8 text (byte 8)"),
-    (b"SELECT 1;\0", "0001_a.mysql.sql: holds a NUL byte"),
+    *((content, f"0001_a.mysql.sql: {why}") for content, why in BAD_TEXTS),
 ])  # fmt: skip
 def test_unusable_file_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
     """The file is named, and the line where there is one."""
@@ -171,7 +193,7 @@ def test_directory_named_like_a_step_is_refused(tmp_path: Path) -> None:
     """It cannot be run, so it must not be passed over."""
     (tmp_path / "0001_a.mysql.sql").mkdir()
 
-    assert refusal(tmp_path) == "0001_a.mysql.sql: not a regular file"
+    assert "0001_a.mysql.sql: not a regular file" in refusal(tmp_path)
 
 
 def test_link_out_of_the_directory_is_refused(tmp_path: Path) -> None:
