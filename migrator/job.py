@@ -65,6 +65,7 @@ class Job:
                 return self.dry_run(plan)
             if plan.pending:
                 self.refuse_missing_rights({step.target for step in plan.pending})
+                self.refuse_before_ledger(plan.pending)
                 plan = self.apply_pending()
             self.verify(plan, repair=self.settings.repair)
             return 0
@@ -104,6 +105,18 @@ class Job:
             self.expected[target].objects if target in pending & self.expected.keys() else {})]
         if lacking:
             raise AccessDenied(f"rights are missing, nothing was changed: {'; '.join(lacking)}")
+
+    def refuse_before_ledger(self, pending: Sequence[Step]) -> None:
+        """Where no run has been before, what must be refused leaves not even a ledger behind."""
+        if not self.have_ledgers():
+            try:
+                self.preflight(pending)
+            except MigrateError:
+                if not self.have_ledgers():  # else a rival began meanwhile, and we saw the middle of a change
+                    raise
+
+    def have_ledgers(self) -> bool:
+        return all(database.has_ledger() for database in self.databases.values())
 
     def apply_pending(self) -> Plan:
         """Apply what is pending, under the lock; the plan is made again once the lock is ours."""
@@ -246,7 +259,7 @@ class Job:
             for database in self.databases.values():
                 for name, size in database.kept():
                     if self.settings.yes:
-                        database.execute(f"DROP TABLE {name}", "cleanup")
+                        database.drop(name)
                     self.log.info("statement", target=database.target, bytes=size,
                                   **{"dropped" if self.settings.yes else "would": f"DROP TABLE {name}"})
             return 0

@@ -24,6 +24,7 @@ ATTEMPT_SECONDS = 5.0  # one try never takes longer, so that a hanging one canno
 KEPT = "^[A-Za-z0-9_.]+__before_[0-9]{4}(_[0-9]+)?$"  # an old table that a convergence kept, by its step; _2 is a second one
 FIRST_PAUSE = 0.05  # each later one is twice as long
 LONGEST_PAUSE = 0.5  # a server is noticed within a second of being up
+QUIET_SECONDS = 2.0  # after which a first try without an end is mentioned: a resolver may take long
 
 
 class NotYet(Exception):
@@ -52,7 +53,7 @@ class Database(Protocol):
     dialect: str
     version: str
     encrypted: bool
-    behind: Callable[[str], object]  # told, again and again, why a statement has to wait
+    behind: Callable[[str], object]  # told, again and again, what is waited for, and why
 
     def fresh_session(self) -> None:
         """Take back what a step did to its session (database, modes), and commit what it left open."""
@@ -77,6 +78,9 @@ class Database(Protocol):
 
     def read_ledger(self) -> list[Applied]:
         """The ledger's rows; none where there is no ledger. Raises WrongServer for another tool's table."""
+
+    def has_ledger(self) -> bool:
+        """Whether the ledger and its journal are there, in the form that `prepare_ledger` gives them."""
 
     def prepare_ledger(self) -> None:
         """Create the ledger and its journal where missing."""
@@ -129,6 +133,9 @@ class Database(Protocol):
     def kept(self) -> list[tuple[str, int]]:
         """Old tables that a convergence kept, with their bytes."""
 
+    def drop(self, kept: str) -> None:
+        """Drop an old table, whatever its size."""
+
 
 class Clock:
     """A budget of seconds, shared by all who wait."""
@@ -178,7 +185,15 @@ def connect(settings: Settings, targets: Sequence[str], identity: Identity, log:
     databases: dict[str, Database] = {}
     try:
         while len(databases) < len(targets):
-            target, answer = answers.get(timeout=clock.left + 0.2)
+            try:
+                target, answer = answers.get(timeout=QUIET_SECONDS if clock.left > QUIET_SECONDS else clock.left + 0.2)
+            except queue.Empty:
+                if clock.left <= 0:
+                    raise
+                for quiet in addresses.keys() - databases.keys() - reasons.keys():
+                    log.info("waiting", target=quiet, address=str(addresses[quiet]), reason="no answer yet", attempt=1,
+                             seconds_left=clock.left)
+                continue
             if isinstance(answer, BaseException):
                 raise answer
             databases[target] = answer

@@ -211,7 +211,10 @@ class ClickHouse:
         other, ours = self.again(), f"query_id = {quote(self.running)}"
         other.execute(f"KILL QUERY WHERE {ours} ASYNC")
         patience = time.monotonic() + GIVE_UP_SECONDS / 2
-        while time.monotonic() < patience and other.query(f"SELECT 1 FROM system.processes WHERE {ours}"):
+        while other.query(f"SELECT 1 FROM system.processes WHERE {ours}"):
+            if time.monotonic() > patience:
+                self.behind(f"the server does not give up statement {self.running}; the next run will wait for its end")
+                break
             time.sleep(0.05)
         other.close()
 
@@ -251,8 +254,11 @@ class ClickHouse:
         return {name for (name,) in self.query(
             f"SELECT name FROM system.columns WHERE database = '{SCHEMA}' AND table = '{table}'")}
 
+    def has_ledger(self) -> bool:
+        return all(self._columns(f"{self.settings.ledger_table}{suffix}") for suffix in ("", "_journal"))
+
     def prepare_ledger(self) -> None:
-        if all(self._columns(f"{self.settings.ledger_table}{suffix}") for suffix in ("", "_journal")):
+        if self.has_ledger():
             return
         self.execute(f"CREATE DATABASE IF NOT EXISTS {SCHEMA} ENGINE = Atomic")
         self.execute(f"""CREATE TABLE IF NOT EXISTS {self._ledger} (
@@ -368,3 +374,6 @@ class ClickHouse:
         return [(f"{database}.{name}", size) for database, name, size in self.query(
             "SELECT database, name, ifNull(total_bytes, 0) FROM system.tables"
             f" WHERE match(database || '.' || name, '{KEPT}') ORDER BY database, name")]
+
+    def drop(self, kept: str) -> None:
+        self.execute(f"DROP TABLE {kept} SETTINGS max_table_size_to_drop = 0", "cleanup")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import re
 import socket
 import time
@@ -34,6 +35,7 @@ DDL_PATIENCE_SECONDS = 60  # for a lock held by somebody's open transaction, in 
 PAUSE_SECONDS = 0.5
 SILENCE_SECONDS = 1  # after which a server that does not greet is asked whether it is another kind
 GIVE_UP_SECONDS = 2  # for the connection that ends another one
+OWNER = -1  # no step's number: who took the lock last is in the journal, for no plain user may ask the server whose a lock is
 
 # What an error code says: at login, of a right, of a server that takes no writes; CODES: of a statement.
 NOT_YET = {2002, 2003, 2005, 1040, 1203, 1226, 3032, 1053, 2013, 2006, 2055, 3024}  # 3024: the driver's timeout
@@ -365,10 +367,16 @@ class MySQL:
         return False
 
     def abandon(self) -> None:
-        """End this connection from another one: an ALTER that runs on it is then undone, and the lock is free."""
+        """End this connection from another one: what runs on it is undone, and with its end the lock is free."""
+        told = time.monotonic() + GIVE_UP_SECONDS / 2
         try:
             other = _open(self.address, GIVE_UP_SECONDS)
             other.cmd_query(f"KILL {self._id}")
+            while other.info_query(f"SELECT 1 FROM information_schema.processlist WHERE id = {self._id}"):
+                if time.monotonic() > told:
+                    told = math.inf
+                    self.behind(f"the server has not given up connection {self._id} yet; waiting for its end")
+                time.sleep(0.05)
             other.close()
         except (mysql.connector.Error, NotYet, OSError) as error:
             raise LostConnection(f"{self.address}: {error}") from None
@@ -408,6 +416,13 @@ class MySQL:
                 sql = f"SELECT version, '', '', '' FROM {self._ledger}"
             rows = self.query(sql)
         return [Applied(version, name, "mysql", checksum) for version, name, checksum, _ in rows]
+
+    def has_ledger(self) -> bool:
+        return self.OURS.keys() <= self._ledger_columns().keys() and self._has_journal()
+
+    def _has_journal(self) -> bool:
+        return bool(self.query("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE()"
+                               f" AND table_name = '{self.settings.ledger_table}_journal'"))
 
     def prepare_ledger(self) -> None:
         columns = self._ledger_columns()
@@ -451,8 +466,7 @@ class MySQL:
     # The journal.
 
     def read_journal(self) -> list[Entry]:
-        if not self.query("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE()"
-                          f" AND table_name = '{self.settings.ledger_table}_journal'"):
+        if not self._has_journal():
             return []
         return [Entry(*row) for row in self.query(f"SELECT {', '.join(Entry._fields)} FROM {self._journal}")]
 
@@ -508,11 +522,17 @@ class MySQL:
     def try_lock(self) -> str:
         if self.query(f"SELECT GET_LOCK('{self._lock}', 0)")[0][0] == 1:
             self._locked = True
+            self.write_journal([Entry(OWNER, "lock", 1, "held", self.identity.run, self.identity.host, str(self._id))])
             return ""
         holder = self.query(f"SELECT IS_USED_LOCK('{self._lock}')")[0][0]
-        since = self.query(f"SELECT user, host, time FROM information_schema.processlist WHERE id = {holder or 0}")
-        return (f"connection {holder} of {since[0][0]} from {since[0][1]}" if since
-                else f"connection {holder}" if holder else "nobody now; trying again")
+        if holder is None:
+            return "nobody now; trying again"
+        try:
+            owner = self.query(f"SELECT run, label, DATE_FORMAT(at, '%Y-%m-%dT%H:%i:%sZ') FROM {self._journal} WHERE version ="
+                               f" {OWNER} AND answer = '{holder}'")
+        except StatementRefused:  # a step has locked its tables, and the journal with them
+            owner = []
+        return "".join(f"run {run} on {host} since {since}, " for run, host, since in owner) + f"connection {holder}"
 
     def holds_lock(self) -> bool:
         return self._locked and self.query(f"SELECT IS_USED_LOCK('{self._lock}') = CONNECTION_ID()")[0][0] == 1
@@ -542,6 +562,9 @@ class MySQL:
         return [(str(name), int(size or 0)) for name, size in self.query(
             "SELECT table_name, data_length + index_length FROM information_schema.tables WHERE table_schema ="
             f" DATABASE() AND table_name REGEXP '{KEPT}' ORDER BY table_name")]
+
+    def drop(self, kept: str) -> None:
+        self.execute(f"DROP TABLE {kept}", "cleanup")
 
 
 def _text(value: Any) -> Any:

@@ -38,6 +38,11 @@ class Run:
         self.process = _FORKS.Process(target=_main, args=(argv, dict(environ), name, dict(constants or {})))
         self.process.start()
 
+    @property
+    def said(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text() if self._log.exists() else self.text
+
     def kill(self) -> None:
         self.process.kill()
 
@@ -179,7 +184,8 @@ class ClickHouseTarget(Target):
             "functions": query("SELECT create_query FROM system.functions WHERE origin = 'SQLUserDefined'")}
         for database, name, text, engine in query(
                 "SELECT database, name, create_table_query, engine FROM system.tables WHERE database NOT IN"
-                " ('system', 'information_schema', 'INFORMATION_SCHEMA') AND name != 'schema_migrations_journal'"):
+                " ('system', 'information_schema', 'INFORMATION_SCHEMA') AND name != 'schema_migrations_journal' AND NOT"
+                " startsWith(name, 'schema_migrations_lock_')"):  # of runs that are dead; they stay for a day
             found[f"{database}.{name}"] = text
             if database == "metrics":
                 found[f"rows of {name}"] = shapes.rows(self.server, name) if name in shapes.COLUMNS else []

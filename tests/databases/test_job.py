@@ -1,6 +1,5 @@
 """The job from end to end: what it does, says and leaves behind, and how it ends when it cannot finish."""
 
-import random
 import signal
 import time
 from collections.abc import Callable
@@ -9,7 +8,8 @@ import pytest
 
 from tests.conftest import Servers
 from tests.databases.conftest import STEMS, Sent, Steps, everything, ledger, listening, one_dialect
-from tests.job import JobResult
+from tests.job import Job, JobResult
+from tests.servers.clickhouse import ClickHouseError, ClickHouseServer
 
 # The fields that the contract promises for each event, beside time, level, event and run.
 FIELDS = {
@@ -259,22 +259,6 @@ def test_signal_gives_up_the_running_statement(
 
 
 @one_dialect
-def test_signal_at_any_time_leaves_a_report_and_no_lock(servers: Servers, sample: Steps) -> None:
-    """While connecting, locking, planning, applying, verifying, closing: the next run never waits, and completes."""
-    for pause in (0.25, 0.35, 0.45, 0.55, 0.65, 0.8):
-        job = sample.start(servers, MIGRATE_LOCK_TIMEOUT="2")
-        time.sleep(pause + random.uniform(0, 0.1))
-        job.process.send_signal(signal.SIGTERM)
-        result = job.wait(10)
-        assert result.code in (0, 143), result.stdout
-        check_log(result)
-
-    last = sample.run(servers, MIGRATE_LOCK_TIMEOUT="0")
-    assert last.code == 0, last.stdout
-    assert ledger(servers) == dict(enumerate(STEMS, 1))
-
-
-@one_dialect
 def test_deadline_stops_the_run_like_a_signal(servers: Servers, sample: Steps) -> None:
     """With exit 3, so that a supervisor tries again."""
     stem, running = sleeping(servers, sample, "mysql")
@@ -366,6 +350,20 @@ def test_cleanup_drops_old_tables_only_when_told(servers: Servers, sample: Steps
     assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'shop' ORDER BY name") == [
         ("events",), ("events__before_x",), ("totals",)]
     assert sample.run(servers, "cleanup", "--yes").events("statement") == []
+
+
+def test_cleanup_drops_tables_beyond_the_servers_limit(steps: Steps) -> None:
+    """ClickHouse refuses a DROP of more than 50 GB; here of one byte."""
+    steps.write(n0001_a__clickhouse__sql="SELECT 1")
+    with ClickHouseServer(config="<max_table_size_to_drop>1</max_table_size_to_drop>") as server:
+        server.query("CREATE DATABASE shop")
+        server.query("CREATE TABLE shop.events__before_0001 ENGINE = MergeTree ORDER BY () AS SELECT 1 AS n")
+        with pytest.raises(ClickHouseError, match="TABLE_SIZE_EXCEEDS_MAX_DROP_SIZE_LIMIT"):
+            server.query("DROP TABLE shop.events__before_0001")
+        result = Job("cleanup", "--yes", env=steps.environ | {"CLICKHOUSE_URL": server.url()}).wait()
+
+        assert [line["dropped"] for line in result.events("statement")] == ["DROP TABLE shop.events__before_0001"]
+        assert server.query("SHOW TABLES FROM shop") == []
 
 
 @one_dialect

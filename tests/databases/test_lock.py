@@ -1,14 +1,14 @@
-"""One run at a time over both databases, whatever dies when, and no lock where there is nothing to do."""
+"""One run at a time over both databases, whatever dies when. Many at once are in test_rivals.py."""
 
 import re
 import signal
+import socket
 import time
 from collections import Counter
 
 from tests.conftest import Servers
 from tests.databases.conftest import STEMS, Steps, ledger, listening, one_dialect
-from tests.job import Job, JobResult
-from tests.servers.clickhouse import ClickHouseServer
+from tests.job import JobResult
 
 OURS = '{"host": "elsewhere", "run": "abcdef"}'
 LOCK = "CREATE TABLE migrate.schema_migrations_lock (beat DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY tuple()" \
@@ -20,31 +20,6 @@ def once_each(results: list[JobResult], stems: list[str]) -> None:
     assert [result.code for result in results] == [0] * len(results), "\n".join(r.stdout for r in results if r.code)
     applied = Counter(line["step"] for result in results for line in result.events("step_applied"))
     assert applied == Counter(stems)
-
-
-def test_six_rivals_apply_each_step_once(servers: Servers, sample: Steps) -> None:
-    """Started together on empty servers; the servers' own logs say how often each statement came."""
-    with listening(servers) as sent:
-        jobs = [sample.start(servers, MIGRATE_LOCK_TIMEOUT="60") for _ in range(6)]
-        results = [job.wait() for job in jobs]
-
-    once_each(results, STEMS)
-    assert ledger(servers) == dict(enumerate(STEMS, 1))
-    for text, statements in [("CREATE TABLE IF NOT EXISTS shop.events", sent.clickhouse), ("INSERT INTO people", sent.mysql),
-                             ("INSERT INTO shop.totals", sent.clickhouse), ("CREATE TABLE IF NOT EXISTS orders", sent.mysql)]:
-        assert len([statement for statement in statements if text in statement]) == 1, text
-    assert servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'migrate' ORDER BY 1") == [
-        ("schema_migrations",), ("schema_migrations_journal",)]
-
-
-def test_six_rivals_on_clickhouse_alone(fresh_clickhouse: ClickHouseServer, steps: Steps) -> None:
-    """Without MySQL's lock, and without Keeper."""
-    steps.add({f"000{n}_t.clickhouse.sql": f"CREATE DATABASE IF NOT EXISTS d; CREATE TABLE d.t{n} (a Int8) ENGINE = Memory"
-               for n in range(1, 5)})  # plain CREATE TABLE: a second run of a step would be refused
-    environ = steps.environ | {"CLICKHOUSE_URL": fresh_clickhouse.url(), "MIGRATE_LOCK_TIMEOUT": "60"}
-    jobs = [Job("--target", "clickhouse", env=environ) for _ in range(6)]
-
-    once_each([job.wait() for job in jobs], [f"000{n}_t.clickhouse" for n in range(1, 5)])
 
 
 def test_rivals_adopt_a_ledger_together(servers: Servers, sample: Steps) -> None:
@@ -71,7 +46,8 @@ def test_lock_held_too_long_ends_in_four(servers: Servers, sample: Steps) -> Non
     assert blocked.code == 4
     assert 1.5 < took < 5
     assert "mysql lock" in blocked.report["error"]
-    assert re.search(r"connection \d+ of migrate from \S+", blocked.report["error"])
+    run = holder.lines[0]["run"]
+    assert re.search(rf"\(run {run} on {socket.gethostname()} since 20\S+Z, connection \d+\)", blocked.report["error"])
     waiting = blocked.events("lock")
     assert waiting[0]["state"] == "waiting"
     assert waiting[0]["owner"] in blocked.report["error"]
