@@ -192,3 +192,30 @@ def test_other_ledgers_have_other_locks(servers: Servers, sample: Steps) -> None
     first.wait(10)
 
     assert second.code == 0
+
+
+@one_dialect
+def test_a_refusal_in_the_middle_of_a_rivals_work_is_none(servers: Servers, steps: Steps) -> None:
+    """Before there is a ledger a run looks without the lock: what it sees while another one works proves nothing."""
+    steps.write(n0001_a__clickhouse__py="""import os, time
+from migrator.errors import WouldLoseData
+
+def plan(run):
+    made = lambda: run.clickhouse.query("SELECT 1 FROM system.tables WHERE name = 'schema_migrations_journal'")
+    if "SLOW" in os.environ and not made():
+        run.log.info("progress", done=0, total=1, unit="rivals")
+        while not made():
+            time.sleep(0.01)
+        raise WouldLoseData("half of a change")
+
+def apply(run):
+    pass
+
+def verify(run):
+    pass
+""")
+    first = steps.start(servers, SLOW="1")
+    first.until("progress", unit="rivals")
+    second = steps.run(servers)
+
+    once_each([first.wait(20), second], ["0001_a.clickhouse"])

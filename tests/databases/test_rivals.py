@@ -90,9 +90,10 @@ class Rivalry:
         what = f"{state}, {'leader killed' if kill else 'undisturbed'}"
         with listening(self.servers) if self.servers else contextlib.nullcontext(Sent()) as sent:
             runs = [self.start() for _ in range(RIVALS)]
-            if kill:  # where all is done there is no leader: any of them
-                leader = rng.choice(runs) if state == "finished" else the_leader(runs)
-                killed_at(leader, rng.randint(0, self.texts.total() // 2))
+            if kill and state == "finished":  # nobody leads: any of them
+                killed_at(rng.choice(runs), 0)
+            elif kill:
+                killed_at(the_leader(runs), rng.randint(0, self.texts.total() // 2))
             codes = Counter(run.wait(PATIENCE) for run in runs)
         figures.trials += 1
         figures.killed += codes[-9]

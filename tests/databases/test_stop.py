@@ -28,7 +28,7 @@ from tests.servers.mysql import MySQLServer
 from tests.servers.process import HOST, free_port
 
 FULL = bool(os.environ.get("MIGRATE_TEST_FULL"))
-CHAINS, EACH = (7, 2) if FULL else (1, 2)  # how often from the beginning to the end, and how many signals in each phase
+CHAINS = 9 if FULL else 1  # how often from the beginning to the end
 OLD_MYSQL, OLD_CLICKHOUSE = MYSQL["M-7 006 by hand, int, other collation"], CLICKHOUSE["C, views V1"]
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 BIG = ("INSERT INTO metrics.PodMetrics (ts, cluster_id, pod_name, cpu_usage) SELECT now() - number % 1000000, 'big',"
@@ -49,16 +49,17 @@ ALTER TABLE own.t UPDATE n = n + 1 + sleepEachRow(0.2) WHERE 1;
 """,
     "0009_slow.clickhouse.verify.sql": "SELECT 'it slept' WHERE sleep(0.3) = 1",
 }
-# Each phase: what is logged when it begins (None: nothing yet), and within how many seconds from there the signal comes.
-PHASES: dict[str, tuple[dict[str, str] | None, float]] = {
-    "start": (None, 0.8),
-    "waiting": ({"event": "waiting"}, 1),
-    "lock wait": ({"event": "lock", "state": "waiting"}, 1),
-    "rebuild": ({"event": "step_started", "step": "0002_metric_tables.clickhouse"}, 1.5),
-    "steps": ({"event": "lock", "state": "taken"}, 2.5),
-    "statement on mysql": ({"event": "step_started", "step": "0008_slow.mysql"}, 2),
-    "statement on clickhouse": ({"event": "step_started", "step": "0009_slow.clickhouse"}, 2),
-    "verification": ({"event": "step_applied", "step": "0009_slow.clickhouse"}, 0.8),
+# Each phase: how many signals a chain has in it, what is logged when it begins (None: nothing yet), and within how many
+# seconds from there the signal comes.
+PHASES: dict[str, tuple[int, dict[str, str] | None, float]] = {
+    "start": (1, None, 0.8),
+    "waiting": (1, {"event": "waiting"}, 1),
+    "lock wait": (1, {"event": "lock", "state": "waiting"}, 1),
+    "rebuild": (2, {"event": "step_started", "step": "0002_metric_tables.clickhouse"}, 1.5),
+    "steps": (2, {"event": "lock", "state": "taken"}, 2.5),
+    "statement on mysql": (2, {"event": "step_started", "step": "0008_slow.mysql"}, 2),
+    "statement on clickhouse": (2, {"event": "step_started", "step": "0009_slow.clickhouse"}, 2),
+    "verification": (1, {"event": "step_applied", "step": "0009_slow.clickhouse"}, 0.8),
 }  # fmt: skip
 
 
@@ -117,7 +118,7 @@ class Chain:
                         "INSERT INTO migrate.schema_migrations_lock SELECT now64(3) + 60"):
                 self.clickhouse.query(sql)
         job, number = Job(env=environ), random.choice(list(CODES))
-        begin, span = PHASES[phase]
+        _, begin, span = PHASES[phase]
         while job.process.poll() is None and not (begins(job, begin) if begin else listens(job.process.pid)):
             time.sleep(0.01)
         time.sleep(random.uniform(0, span))
@@ -172,8 +173,8 @@ def test_signals_at_random_times(
         reference = chain.finished()
         for _ in range(CHAINS):
             chain.clean()
-            for phase in PHASES:
-                for _ in range(EACH):
+            for phase, (signals, *_) in PHASES.items():
+                for _ in range(signals):
                     chain.stopped(phase, figures)
             assert chain.finished() == reference
             figures.chains += 1
