@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from migrator.converge import Change
@@ -12,6 +14,8 @@ from migrator.errors import MigrateError, SettingsError, StatementRefused, StepF
 from migrator.logs import Log
 from migrator.settings import Settings
 from migrator.steps import Step
+
+WATCH_SECONDS = 3.0  # between two looks at a long statement
 
 
 class Session:
@@ -37,8 +41,28 @@ class Session:
         self._number += 1
         place = place or {"n": self._number, "of": None, "line": None}
         started = time.monotonic()
-        (send or self._database.execute)(sql, f"{self.step} {place['n']}")
+        with self._watched():
+            (send or self._database.execute)(sql, f"{self.step} {place['n']}")
         self.log.info("statement", step=self.step, target=self.target, **place, seconds=time.monotonic() - started)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Report now and then how far the statement is, if its server says so."""
+        ended, began = threading.Event(), time.monotonic()
+
+        def watch() -> None:
+            with suppress(MigrateError):
+                while not ended.wait(WATCH_SECONDS):
+                    found = self._database.how_far()
+                    if found and not ended.is_set():
+                        done, total, unit = found
+                        self._run.log_progress(done, total, unit, time.monotonic() - began)
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
 
     def skipped(self, place: Mapping[str, int | None], run: str) -> None:
         """Say that a statement took effect in an earlier run."""
@@ -125,9 +149,12 @@ class Run:
     def progress(self, done: int, total: int, unit: str, size: int = 0) -> None:
         if not done or not self._progress_started:
             self._progress_started = time.monotonic()
-        rate = done / max(time.monotonic() - self._progress_started, 0.001)
-        left = (total - done) / rate if done and rate else None
         sizes = {"bytes_done": size * done // total, "bytes_total": size} if size and total else {}
+        self.log_progress(done, total, unit, time.monotonic() - self._progress_started, **sizes)
+
+    def log_progress(self, done: int, total: int, unit: str, seconds: float, **sizes: int) -> None:
+        rate = done / max(seconds, 0.001)
+        left = (total - done) / rate if rate else None
         self.log.info("progress", step=self.step.stem, done=done, total=total, unit=unit, rate=round(rate),
                       eta_seconds=left, **sizes)
 

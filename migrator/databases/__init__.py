@@ -64,6 +64,9 @@ class Database(Protocol):
     def execute(self, sql: str, label: str = "") -> None:
         """Send one statement, wait for its end, drop its rows. `label` names it to rivals and to the next run."""
 
+    def how_far(self) -> tuple[int, int, str] | None:
+        """Done, total and unit of the statement that runs, asked from another thread; None if the server does not say."""
+
     def check(self, sql: str) -> str:
         """Why the server's parser refuses the statement, without executing it; empty if it does not."""
 

@@ -198,6 +198,9 @@ class ClickHouse:
             return Forbidden(f"{self.address}: {_message(error)}", checked=code in CHECKED)
         return StatementRefused(_message(error), checked=code in CHECKED)
 
+    def how_far(self) -> None:
+        """Long work here is many statements, whose sender counts them."""
+
     def check(self, sql: str) -> str:
         try:
             self.query(f"SELECT formatQuerySingleLine({quote(sql)})")

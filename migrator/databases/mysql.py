@@ -61,6 +61,12 @@ ATOMIC = ("INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "WITH", "LOAD", "DO
 PROGRAMS = ("CALL", "EXECUTE", "BEGIN", "SET", "XA")  # may have done something, and committed it, before they fail
 # PREPARE got past the parser: not to be prepared, or an object is missing that an earlier step may still create.
 PARSED = {1295, 1792, 1146, 1054, 1305, 1049, 1091, 1360, 1539, 1051, 4092, 1176, 1356, 1461}
+# How far an ALTER is: MariaDB tells whoever runs it; MySQL who may read performance_schema, where its server keeps that.
+HOW_FAR = {
+    "mariadb": "SELECT progress, 100, state FROM information_schema.processlist WHERE max_stage AND id = {0}",
+    "mysql": "SELECT work_completed, work_estimated, SUBSTRING_INDEX(event_name, '/', -1) FROM performance_schema.threads"
+             " JOIN performance_schema.events_stages_current USING (thread_id) WHERE work_estimated AND processlist_id = {0}",
+}
 
 # Each right, the kind of object that needs it (None: the ledger), and a statement that always fails: with one of DENIED
 # where the right is missing, else because nothing has this name. So roles, wildcards and dialects stay the server's business.
@@ -338,6 +344,14 @@ class MySQL:
         if _is_read_only(error):
             return LostConnection(f"{self.address}: it takes no writes any more, as after a failover: {_message(error)}")
         return StatementRefused(_message(error))
+
+    def how_far(self) -> tuple[int, int, str] | None:
+        try:
+            with contextlib.closing(_open(self.address, GIVE_UP_SECONDS)) as other:
+                row: Any = other.info_query(HOW_FAR[self.dialect].format(self._id))
+        except (mysql.connector.Error, NotYet, OSError):
+            return None
+        return row and (int(row[0]), int(row[1]), _text(row[2]))
 
     def check(self, sql: str) -> str:
         """PREPARE parses a statement and executes nothing; 1295 says "parsed, but not to be prepared"."""

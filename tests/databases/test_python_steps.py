@@ -1,11 +1,17 @@
 """Python steps: given sessions and a log and nothing hidden, with the same ledger, dry run and exit codes as SQL steps."""
 
+import io
+import json
 import re
 
 import pytest
 
-from tests.conftest import Servers
+from migrator import session
+from migrator.logs import open_log
+from migrator.steps import discover
+from tests.conftest import Database, Servers
 from tests.databases.conftest import Steps, everything, ledger, listening, one_dialect
+from tests.databases.mysql_session import connected
 from tests.job import ROOT, JobResult
 
 STEP = "0001_step.mysql"
@@ -203,3 +209,35 @@ def test_the_examples_for_contributors_run(servers: Servers, steps: Steps) -> No
     assert servers.clickhouse.query("SELECT name, value FROM metrics.Alerts") == [("a", 1)]
     assert [line["table"] for line in steps.run(servers, "status").events("plan")[0]["kept"]] == ["metrics.Alerts__before_0009"]
     assert steps.run(servers).events("statement") == []
+
+
+def test_an_alter_that_copies_says_how_far_it_is(fresh_mysql: Database, steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MariaDB tells whoever runs it, MySQL whoever may read performance_schema; who may not gets no line, and no error."""
+    monkeypatch.setattr(session, "WATCH_SECONDS", 0.03)
+    many = {"mysql": 200, "mariadb": 400}[fresh_mysql.dialect]  # squared; that server is the faster one
+    steps.write(n0001_a__mysql__sql="SELECT 1")
+    fresh_mysql.query("CREATE TABLE big (id INT NOT NULL PRIMARY KEY, n INT NOT NULL, filler CHAR(250) NOT NULL); INSERT INTO big"
+                      f" WITH RECURSIVE d AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM d WHERE n < {many})"
+                      " SELECT a.n * 1000 + b.n, b.n, 'x' FROM d AS a CROSS JOIN d AS b")
+    out, server = io.StringIO(), fresh_mysql.server
+    with connected(fresh_mysql) as own:
+        run = session.Run(discover(steps.path, ("mysql",))[0], {"mysql": own.database}, own.database.settings,
+                          open_log("json", "info", "run", stream=out), lambda: None)  # fmt: skip
+        assert own.database.how_far() is None
+        if fresh_mysql.dialect == "mysql":
+            server.query(f"GRANT SELECT ON performance_schema.* TO {server.user}")
+        try:
+            run.mysql.execute("ALTER TABLE big MODIFY COLUMN n BIGINT NOT NULL")
+        finally:
+            if fresh_mysql.dialect == "mysql":
+                server.query(f"REVOKE SELECT ON performance_schema.* FROM {server.user}")
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    said = [line for line in lines if line["event"] == "progress" and line["unit"] == "copy to tmp table"]
+    done = [line["done"] for line in said]
+
+    assert lines[-1]["event"] == "statement"
+    assert done
+    assert done == sorted(done)
+    assert done[-1] > 0
+    assert said[0]["total"] in {"mysql": range(25_000, 60_000), "mariadb": [100]}[fresh_mysql.dialect]  # rows, as it guesses
+    assert said[0].keys() >= {"step", "rate", "eta_seconds"}
