@@ -65,8 +65,7 @@ class Job:
                 return self.dry_run(plan)
             if plan.pending:
                 self.refuse_missing_rights({step.target for step in plan.pending})
-                self.refuse_before_ledger(plan.pending)
-                plan = self.apply_pending()
+                plan = self.apply_pending(checked=self.preflight_without_ledger(plan.pending))
             self.verify(plan, repair=self.settings.repair)
             return 0
 
@@ -106,24 +105,28 @@ class Job:
         if lacking:
             raise AccessDenied(f"rights are missing, nothing was changed: {'; '.join(lacking)}")
 
-    def refuse_before_ledger(self, pending: Sequence[Step]) -> None:
-        """Where no run has been before, what must be refused leaves not even a ledger behind."""
-        if not self.have_ledgers():
-            try:
-                self.preflight(pending)
-            except MigrateError:
-                if not self.have_ledgers():  # else a rival began meanwhile, and we saw the middle of a change
-                    raise
+    def preflight_without_ledger(self, pending: Sequence[Step]) -> bool:
+        """Where no run has been before, what must be refused leaves not even a ledger behind; whether that was asked."""
+        if self.have_ledgers():
+            return False
+        try:
+            self.preflight(pending)
+        except MigrateError:
+            if not self.have_ledgers():  # else a rival began meanwhile, and we saw the middle of a change
+                raise
+            return False
+        return True
 
     def have_ledgers(self) -> bool:
         return all(database.has_ledger() for database in self.databases.values())
 
-    def apply_pending(self) -> Plan:
+    def apply_pending(self, *, checked: bool) -> Plan:
         """Apply what is pending, under the lock; the plan is made again once the lock is ours."""
         if not self.take_lock(still_needed=lambda: bool(self.compare().pending)):
             return self.plan()
         plan = self.plan()
-        self.preflight(plan.pending)
+        if not checked:
+            self.preflight(plan.pending)
         self.journal = [entry for database in self.databases.values() for entry in database.read_journal()]
         for step in plan.pending:
             self.apply(step)
