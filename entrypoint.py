@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from types import FrameType
+from types import FrameType, TracebackType
 
 from migrator.errors import SettingsError, Stopped
 
@@ -67,7 +67,7 @@ def _catch_signals() -> None:
     """As PID 1 a program without handlers ignores SIGTERM; ours stops where it is, once, and cleans up."""
     for number in SIGNALS:
         signal.signal(number, _stop)
-    sys.unraisablehook = _stop_later
+    sys.unraisablehook, sys.excepthook = _stop_later, _say_error
 
 
 def _ignore_signals() -> None:
@@ -93,6 +93,12 @@ def _stop_later(ignored: sys.UnraisableHookArgs) -> None:
 
     signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+
+def _say_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what nobody caught; but not a stop that comes again, which a driver's compiled destructor would have printed."""
+    if kind is not Stopped:
+        sys.__excepthook__(kind, error, trace)
 
 
 if __name__ == "__main__":

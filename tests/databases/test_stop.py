@@ -47,7 +47,7 @@ CREATE TABLE own.t (id UInt64, n UInt64) ENGINE = MergeTree ORDER BY id;
 INSERT INTO own.t SELECT number, number FROM numbers(5) WHERE sleepEachRow(0.2) = 0 SETTINGS max_block_size = 1;
 ALTER TABLE own.t UPDATE n = n + 1 + sleepEachRow(0.2) WHERE 1;
 """,
-    "0009_slow.clickhouse.verify.sql": "SELECT 'it slept' WHERE sleep(0.3) = 1",
+    "0009_slow.clickhouse.verify.sql": "SELECT 'it slept' WHERE sleep(0.5) = 1",
 }
 # Each phase: how many signals a chain has in it, what is logged when it begins (None: nothing yet), and within how many
 # seconds from there the signal comes.
@@ -58,8 +58,8 @@ PHASES: dict[str, tuple[int, dict[str, str] | None, float]] = {
     "rebuild": (2, {"event": "step_started", "step": "0002_metric_tables.clickhouse"}, 1.5),
     "steps": (2, {"event": "lock", "state": "taken"}, 2.5),
     "statement on mysql": (2, {"event": "step_started", "step": "0008_slow.mysql"}, 2),
-    "statement on clickhouse": (2, {"event": "step_started", "step": "0009_slow.clickhouse"}, 2),
-    "verification": (1, {"event": "step_applied", "step": "0009_slow.clickhouse"}, 0.8),
+    "statement on clickhouse": (2, {"event": "step_started", "step": "0009_slow.clickhouse"}, 1.5),
+    "verification": (1, {"event": "step_applied", "step": "0009_slow.clickhouse"}, 0.5),
 }  # fmt: skip
 
 
