@@ -326,22 +326,21 @@ def test_but_not_for_ever(bench: Bench) -> None:
 
 @only("clickhouse")
 def test_nothing_is_sent_again_when_the_lock_is_lost_meanwhile(bench: Bench) -> None:
-    """Somebody else has it by now."""
+    """Somebody else has it by now; for half a second it is taken to be ours, after that it is asked for before each time."""
     bench.write(bench.alter(202))
     fault = bench.fault(bench.alter(202), 202, times=1000)
     with Proxy(bench.server.port, "http", faults=[fault]) as proxy:
-        run = bench.start(proxy.port)
+        run = bench.start(proxy.port, {"migrator.databases.clickhouse.PAUSE_SECONDS": 0.3})
         deadline = time.monotonic() + 20
         while not fault.arrived:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         bench.query("DROP TABLE migrate.schema_migrations_lock SYNC")
         bench.query(LOCK)
-        assert run.wait(10) == 3, run.text
         arrived = fault.arrived
+        assert run.wait(10) == 3, run.text
     assert "lock was lost" in run.report["error"]
-    time.sleep(0.2)
-    assert fault.arrived == arrived < 40
+    assert fault.arrived - arrived <= 2
     assert bench.columns() == []
 
 
