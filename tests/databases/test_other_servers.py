@@ -1,11 +1,13 @@
 """Other releases of the servers: what was applied to them afresh is what the expected schema says, without a finding."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import FIGURES, Database, Servers
-from tests.servers.clickhouse import ClickHouseServer, OlderClickHouseServer
+from tests.servers import engines
+from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MariaDB118Server, MySQLServer
 
 pytestmark = pytest.mark.full  # all other tests say it of MySQL 9.7, MariaDB 10.11 and ClickHouse 26.9
@@ -17,7 +19,8 @@ def other(request: pytest.FixtureRequest, fresh_clickhouse: ClickHouseServer,
     """Empty servers, one of them of this release."""
     clickhouse, mysql = fresh_clickhouse, mysql_servers("mariadb" if request.param == "MariaDB 10.11" else "mysql")
     if request.param == "ClickHouse 26.7":
-        clickhouse = OlderClickHouseServer()
+        clickhouse = ClickHouseServer()
+        clickhouse.packages = [str(engines.wheels(Path(engines.__file__).with_name("clickhouse-26.7.lock")))]
     elif request.param == "MariaDB 11.8":
         mysql = MariaDB118Server()
     clickhouse.start(), mysql.start()

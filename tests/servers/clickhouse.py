@@ -11,12 +11,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
-from tests.servers.engines import wheels
 from tests.servers.process import HOST, Server
 
 PINNED_ENGINE = "26.9.2."
@@ -94,7 +92,7 @@ class ClickHouseServer(Server):
 
     scheme = "http"
     dialect = "clickhouse"
-    lock: Path | None = None  # of the wheel; else the one that is installed
+    packages: Sequence[str] = ()  # where another release of the engine is; else the one that is installed
 
     def __init__(
         self,
@@ -149,15 +147,8 @@ class ClickHouseServer(Server):
             return False
 
     def _command(self) -> Sequence[str]:
-        path = [str(wheels(self.lock))] if self.lock else []
-        return [sys.executable, "-c", _CHILD, str(self.base), _LISTEN, *path]
+        return [sys.executable, "-c", _CHILD, str(self.base), _LISTEN, *self.packages]
 
     def _ask_to_end(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin
         process.stdin.close()
-
-
-class OlderClickHouseServer(ClickHouseServer):
-    """ClickHouse 26.7, two releases before."""
-
-    lock = Path(__file__).with_name("clickhouse-26.7.lock")
