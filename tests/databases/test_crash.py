@@ -221,7 +221,7 @@ def test_a_corrected_file_goes_on_where_it_stopped(servers: Servers, steps: Step
     assert [bool(line.get("skipped")) for line in result.events("statement")] == [False, True, True, False, False, False]
     assert servers.mysql.query("SELECT n, m FROM a") == [(1, None), (1, 2), (1, 2)]
     assert exists(servers, "b")
-    assert servers.mysql.query("SELECT COUNT(*) FROM schema_migrations_journal") == [(0,)]
+    assert servers.mysql.query("SELECT COUNT(*) FROM schema_migrations_journal WHERE version > 0") == [(0,)]
 
 
 @pytest.mark.parametrize("target", ["mysql", "clickhouse"])
