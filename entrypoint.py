@@ -34,6 +34,7 @@ def _run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     from migrator.settings import read_settings
 
     settings = read_settings(argv, environ)
+    import gc
     import socket
     import uuid
     import warnings
@@ -44,6 +45,7 @@ def _run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     from migrator.logs import open_log
     from migrator.report import Report
 
+    gc.set_threshold(50_000)  # loading the drivers makes many objects and no garbage: to look for it takes 15 ms
     warnings.simplefilter("ignore")  # a driver's deprecations are no business of the log's reader
     identity = Identity(uuid.uuid4().hex[:12], socket.gethostname(), __version__)
     log = open_log(settings.log_format, settings.log_level, identity.run, settings.secrets)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from migrator import snapshot
 from migrator.catalogs import DATA, EXTRA, Finding
-from migrator.databases import Clock, Database, Identity, connect
+from migrator.databases import Clock, Database, Identity, connect, side_by_side
 from migrator.errors import (
     AccessDenied,
     Disagreement,
@@ -28,7 +29,7 @@ from migrator.logs import Log
 from migrator.plan import Plan, make_plan
 from migrator.repair import restorable, restoring
 from migrator.report import Report
-from migrator.session import Run, Session
+from migrator.session import Run, Session, Watch
 from migrator.settings import Settings
 from migrator.steps import Step, discover
 from migrator.verify import verify_schema, verify_step, verify_steps
@@ -87,8 +88,8 @@ class Job:
         return plan
 
     def compare(self) -> Plan:
-        rows = [row for database in self.databases.values() for row in database.read_ledger()]
-        plan = make_plan(self.steps, rows, self.newest)
+        ledgers = side_by_side([database.read_ledger for database in self.databases.values()])
+        plan = make_plan(self.steps, [row for ledger in ledgers for row in ledger], self.newest)
         self.report.pending = [step.stem for step in plan.pending]
         self.report.ahead = [row.name for row in plan.ahead]
         return plan
@@ -172,8 +173,10 @@ class Job:
         elif again:
             self.send_again(step, run.session(step.target))
         else:
-            Journal(self.databases[step.target], step, self.journal, self.identity.run, self.settings.lock_timeout
-                    ).apply(run.session(step.target))
+            journal = Journal(self.databases[step.target], step, self.journal, self.identity.run, self.settings.lock_timeout)
+            journal.apply(run.session(step.target))
+            if journal.left_session:
+                return
         for target in self.targets if step.is_python else (step.target,):
             self.databases[target].fresh_session()
 
@@ -220,9 +223,9 @@ class Job:
     def findings(self, plan: Plan, steps: Sequence[Step]) -> list[Finding]:
         """Everything that is wrong with what these steps made; in a newer schema, only what is not there any more."""
         self.report.verified = self.settings.verify
-        found = [finding for target, expected in self.expected.items()
-                 for finding in verify_schema(self.databases[target], expected.of(steps),
-                                              only_missing=bool(plan.ahead))]
+        schemas = side_by_side([partial(verify_schema, self.databases[target], expected.of(steps),
+                                        only_missing=bool(plan.ahead)) for target, expected in self.expected.items()])
+        found = [finding for schema in schemas for finding in schema]
         return found if plan.ahead else found + verify_steps(steps, self.runs)
 
     def dry_run(self, plan: Plan) -> int:
@@ -319,7 +322,8 @@ class Job:
         self.databases: dict[str, Database] = connect(self.settings, self.targets, self.identity, self.log, clock,
                                                       writes=writes)
         self.lock = RunLock(self.databases, self.settings.lock_timeout, self.log)
-        self.runs = {step.stem: Run(step, self.databases, self.settings, self.log, self.lock.check)
+        watch = Watch()
+        self.runs = {step.stem: Run(step, self.databases, self.settings, self.log, self.lock.check, watch)
                      for step in self.steps}
         try:
             yield

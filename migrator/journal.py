@@ -29,6 +29,7 @@ SESSION = ("SET", "USE", "PREPARE", "DEALLOCATE", "START", "COMMIT", "ROLLBACK",
 # Twice is as good as once, as long as nothing else came after.
 REPEATABLE = ("GRANT", "REVOKE", "OPTIMIZE", "ANALYZE", "CHECK", "CHECKSUM", "REPAIR", "FLUSH", "KILL", "SHOW", "DESCRIBE",
               "DESC", "EXPLAIN", "EXISTS", "SYSTEM")  # fmt: skip
+DDL = ("CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE")
 ROUTINES = ("FUNCTION", "PROCEDURE", "TRIGGER", "EVENT")
 TEXTS = ("VIEW", "USER", "ROLE", *ROUTINES)  # hold no rows, so OR REPLACE takes none away
 PAUSE_SECONDS = 0.5
@@ -71,6 +72,11 @@ def is_session(kind: Kind, text: str) -> bool:
             or kind.temporary or (kind.verb == "SELECT" and "@" in text))
 
 
+def may_change_session(kind: Kind, text: str) -> bool:
+    """Whether a statement may leave something behind in its session, if only through a function that it calls."""
+    return kind.verb not in DDL or kind.temporary or "SELECT" in text.upper()
+
+
 def is_repeatable(kind: Kind) -> bool:
     """Whether a statement may be sent again after it took effect, with the same end."""
     return (kind.verb in REPEATABLE or (kind.guarded and kind.verb in ("CREATE", "DROP"))
@@ -85,7 +91,8 @@ class Journal:
         self._known = {(entry.statement, entry.nth): entry for entry in entries if entry.version == step.version}
         self._seen: Counter[str] = Counter()
         self._temporary: set[str] = set()
-        self._unwritten: list[Entry] = []  # they go out with the next intent: one write for two
+        self._unwritten: list[Entry] = []  # they go out before the next statement, with its intent if it needs one
+        self.left_session = True  # as it was
 
     def apply(self, session: Any) -> None:
         """Send every statement that did not take effect yet. Raises StepFailed, naming file, line and remedy."""
@@ -118,6 +125,7 @@ class Journal:
         text, database = statement.text, self._database
         kind, key = classify(text, database.target), self._key(statement)
         place = {"n": number, "of": self._step.count, "line": statement.line}
+        self.left_session &= not may_change_session(kind, text)
         if self._is_session(kind, text):
             self._flush()  # it may begin a transaction of the step's own, and that may be rolled back
             session.execute(text, place)
@@ -131,11 +139,13 @@ class Journal:
             session.skipped(place, known.run)
             return
         answer = Answer(lasting=True) if repeatable else database.answer(text, kind)
-        before = [*self._unwritten, entry._replace(answer=answer.text)]
+        # What is repeatable needs no intent, for nobody will ask whether it took effect.
+        before = self._unwritten if repeatable else [*self._unwritten, entry._replace(answer=answer.text)]
 
         def send(sql: str, label: str) -> None:
             if answer.lasting:
-                database.write_journal(before)
+                if before:
+                    database.write_journal(before)
                 database.execute(sql, label)
             else:
                 database.execute_once(sql, kind, before, done, label)
@@ -144,7 +154,7 @@ class Journal:
             session.execute(text, place, send)
             self._unwritten = [done] * answer.lasting
         except StatementRefused as error:
-            self._flush(*[entry._replace(state=REFUSED)] * error.checked)
+            self._flush(*[entry._replace(state=REFUSED)] * (error.checked and not repeatable))
             raise
 
     def _is_session(self, kind: Kind, text: str) -> bool:

@@ -15,7 +15,37 @@ from migrator.logs import Log
 from migrator.settings import Settings
 from migrator.steps import Step
 
-WATCH_SECONDS = 3.0  # between two looks at a long statement
+WATCH_SECONDS = 2.0  # between two looks at a long statement
+
+
+class Watch:
+    """Reports now and then how far a long statement is, if its server says so; one thread for all of a run's."""
+
+    def __init__(self) -> None:
+        self._running: tuple[Database, Run, float] | None = None
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def over(self, database: Database, run: Run) -> Iterator[None]:
+        """While this lasts, a statement runs."""
+        self._running = database, run, time.monotonic()
+        if not self._thread:
+            self._thread = threading.Thread(target=self._look, daemon=True)
+            self._thread.start()
+        try:
+            yield
+        finally:
+            self._running = None
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            if not (running := self._running):
+                continue
+            database, run, began = running
+            with suppress(MigrateError):
+                if time.monotonic() - began > WATCH_SECONDS and (found := database.how_far()) and self._running is running:
+                    run.log_progress(*found, time.monotonic() - began)
 
 
 class Session:
@@ -41,28 +71,9 @@ class Session:
         self._number += 1
         place = place or {"n": self._number, "of": None, "line": None}
         started = time.monotonic()
-        with self._watched():
+        with self._run.watch.over(self._database, self._run):
             (send or self._database.execute)(sql, f"{self.step} {place['n']}")
         self.log.info("statement", step=self.step, target=self.target, **place, seconds=time.monotonic() - started)
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Report now and then how far the statement is, if its server says so."""
-        ended, began = threading.Event(), time.monotonic()
-
-        def watch() -> None:
-            with suppress(MigrateError):
-                while not ended.wait(WATCH_SECONDS):
-                    found = self._database.how_far()
-                    if found and not ended.is_set():
-                        done, total, unit = found
-                        self._run.log_progress(done, total, unit, time.monotonic() - began)
-
-        threading.Thread(target=watch, daemon=True).start()
-        try:
-            yield
-        finally:
-            ended.set()
 
     def skipped(self, place: Mapping[str, int | None], run: str) -> None:
         """Say that a statement took effect in an earlier run."""
@@ -93,8 +104,8 @@ class Run:
     """The argument of a Python step's `plan`, `apply` and `verify`."""
 
     def __init__(self, step: Step, databases: Mapping[str, Database], settings: Settings, log: Log,
-                 check_lock: Callable[[], None]):
-        self.step, self.settings, self.log, self.check_lock = step, settings, log, check_lock
+                 check_lock: Callable[[], None], watch: Watch):
+        self.step, self.settings, self.log, self.check_lock, self.watch = step, settings, log, check_lock, watch
         self._databases = databases
         self._sessions: dict[str, Session] = {}
         self._functions: dict[str, Any] | None = None

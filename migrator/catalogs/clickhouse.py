@@ -62,23 +62,23 @@ def read_catalog(query: Query, databases: Iterable[str]) -> Catalog:
 
 def _read_hidden(table: str, create: str, catalog: Catalog, ttls: dict[tuple[str, str], str]) -> None:
     """A table's constraints, which can refuse rows, and its columns' TTLs, which empty them."""
-    for element in elements(create):
+    for element in split_create(create)[0]:
         if constraint := re.fullmatch(r"CONSTRAINT (`[^`]+`|\w+) (.+)", element, re.DOTALL):
             catalog[Object("check", table, constraint[1].strip("`"))] = {"clause": constraint[2]}
         elif named := re.match(r"`([^`]+)` ", element):
             ttls[table, named[1]] = column_clauses(element).get("TTL", "")
 
 
-def elements(create: str) -> list[str]:
-    """What stands between the first brackets of a CREATE TABLE."""
+def split_create(create: str) -> tuple[list[str], str]:
+    """What stands between the first brackets of a CREATE TABLE, and what stands behind them. Raises ValueError."""
     depth = start = 0
     for token in tokens(create, "clickhouse"):
         depth += nesting(token.kind, token.text)
         if depth and not start:
             start = token.offset + 1
         elif start and not depth:
-            return split_top(create[start:token.offset], "clickhouse")
-    return []
+            return split_top(create[start:token.offset], "clickhouse"), create[token.offset + 1:].strip()
+    raise ValueError("the columns are missing")
 
 
 def column_clauses(text: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalogs, split_top, strip_outer
 from migrator.catalogs.clickhouse import Query, quote
 from migrator.errors import MigrateError, StepFailed
-from migrator.statements import Statement, StatementError, split, tokens
+from migrator.statements import Statement, StatementError, split
 
 NAME = r"(?:`[^`]+`|\w+)"
 HEAD = re.compile(rf"(CREATE|ALTER) (DATABASE|TABLE|VIEW|MATERIALIZED VIEW) ({NAME}(?:\.{NAME})?) ?(.*)", re.DOTALL)
@@ -85,7 +85,7 @@ def _read(definitions: Definitions, sql: str) -> None:
     elif kind == "TABLE":
         definitions.texts[Object("table", table)] = sql
         definitions.catalog[Object("table", table)] = _table(engine_clauses(sql))
-        for element in catalogs.elements(sql):
+        for element in catalogs.split_create(sql)[0]:
             _element(definitions, table, element)
     else:
         definitions.texts[Object("view", table)] = sql
@@ -127,12 +127,7 @@ def _element(definitions: Definitions, table: str, element: str) -> None:
 
 def engine_clauses(create: str) -> dict[str, str]:
     """What follows the columns in a formatted CREATE TABLE, by clause; the engine under the empty key."""
-    rest, depth = HEAD.fullmatch(create)[4], 0  # type: ignore[index]  # it was read before
-    for token in tokens(rest, "clickhouse"):
-        depth += catalogs.nesting(token.kind, token.text)
-        if depth == 0:
-            return catalogs.read_clauses(rest[token.offset + 1:].strip().removeprefix("ENGINE = "))
-    raise ValueError("the columns are missing")
+    return catalogs.read_clauses(catalogs.split_create(create)[1].removeprefix("ENGINE = "))
 
 
 def _table(clauses: Mapping[str, str]) -> dict[str, str]:

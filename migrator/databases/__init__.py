@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from migrator.catalogs import Attributes, Catalog, Object
 from migrator.converge import Change
@@ -20,6 +20,7 @@ from migrator.logs import Log
 from migrator.settings import Address, Settings
 
 Rows = list[tuple[Any, ...]]
+T = TypeVar("T")
 ATTEMPT_SECONDS = 5.0  # one try never takes longer, so that a hanging one cannot eat the budget
 KEPT = "^[A-Za-z0-9_.]+__before_[0-9]{4}(_[0-9]+)?$"  # an old table that a convergence kept, by its step; _2 is a second one
 FIRST_PAUSE = 0.05  # each later one is twice as long
@@ -149,6 +150,32 @@ class Clock:
     @property
     def left(self) -> float:
         return max(0.0, self.started + self.seconds - time.monotonic())
+
+
+def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What the calls return, in their order; each waits for a server of its own, so they are made at the same time.
+
+    Raises what a call raises. The first is made by the caller's own thread, where signals arrive.
+    """
+    returned: dict[int, T] = {}
+    raised: list[BaseException] = []
+
+    def make(number: int) -> None:
+        try:
+            returned[number] = calls[number]()
+        except BaseException as error:  # handed to the caller's thread
+            raised.append(error)
+
+    threads = [threading.Thread(target=make, args=(number,), daemon=True) for number in range(1, len(calls))]
+    for thread in threads:
+        thread.start()
+    if calls:
+        returned[0] = calls[0]()
+    for thread in threads:
+        thread.join()
+    for error in raised:
+        raise error
+    return [returned[number] for number in range(len(calls))]
 
 
 def _connector(target: str) -> Callable[..., Database]:

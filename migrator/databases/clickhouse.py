@@ -145,6 +145,7 @@ class ClickHouse:
         self._journal = f"{self._ledger}_journal"
         self._mark = f"migrate {settings.ledger_table}"  # of the statements of all runs that share this lock
         self._lock = Lock(self, f"{self._ledger}_lock", identity)
+        self._journaled: set[int] = set()  # numbers of steps
         self.running = ""
         self.fresh_session()
 
@@ -294,16 +295,20 @@ class ClickHouse:
             f"INSERT INTO {self._ledger} (version, description, applied_at, name, checksum, image, host, run, seconds)"
             f" SELECT {row.version}, {quote(row.description)}, now('UTC'), {texts},"
             f" {row.seconds!r}", "ledger")
-        self.execute(f"ALTER TABLE {self._journal} DROP PARTITION {row.version}", "ledger")
+        if row.version in self._journaled:
+            self.execute(f"ALTER TABLE {self._journal} DROP PARTITION {row.version}", "ledger")
 
     # The journal.
 
     def read_journal(self) -> list[Entry]:
         if not self._columns(f"{self.settings.ledger_table}_journal"):
             return []
-        return [Entry(*row) for row in self.query(f"SELECT {', '.join(Entry._fields)} FROM {self._journal} FINAL")]
+        entries = [Entry(*row) for row in self.query(f"SELECT {', '.join(Entry._fields)} FROM {self._journal} FINAL")]
+        self._journaled.update(entry.version for entry in entries)
+        return entries
 
     def write_journal(self, entries: Sequence[Entry]) -> None:
+        self._journaled.update(entry.version for entry in entries)
         self.execute(f"INSERT {into(self._journal, entries)}", "journal")
 
     def answer(self, sql: str, kind: Kind) -> Answer:

@@ -261,6 +261,7 @@ class MySQL:
         self._journal = f"`{address.database}`.`{settings.ledger_table}_journal`"
         digest = hashlib.sha256(f"{address.database}.{settings.ledger_table}".encode()).hexdigest()[:32]
         self._lock, self._locked = f"migrate_{digest}", False
+        self._journaled: set[int] = set()  # numbers of steps
         self._set_up()
         if not writes:
             self.query("SET SESSION TRANSACTION READ ONLY")
@@ -471,6 +472,9 @@ class MySQL:
             f" ON DUPLICATE KEY UPDATE {', '.join(f'{key} = {value}' for key, value in values.items())}")
 
         def send() -> None:
+            if row.version not in self._journaled:
+                self._sent(row_text)
+                return
             with self._transaction():
                 self._sent(row_text)
                 self._sent(f"DELETE FROM {self._journal} WHERE version = {row.version}")
@@ -482,10 +486,16 @@ class MySQL:
     def read_journal(self) -> list[Entry]:
         if not self._has_journal():
             return []
-        return [Entry(*row) for row in self.query(f"SELECT {', '.join(Entry._fields)} FROM {self._journal}")]
+        entries = [Entry(*row) for row in self.query(f"SELECT {', '.join(Entry._fields)} FROM {self._journal}")]
+        self._journaled.update(entry.version for entry in entries)
+        return entries
 
     def write_journal(self, entries: Sequence[Entry]) -> None:
-        self.query(f"REPLACE {into(self._journal, entries)}")
+        self.query(self._replace(entries))
+
+    def _replace(self, entries: Sequence[Entry]) -> str:
+        self._journaled.update(entry.version for entry in entries)
+        return f"REPLACE {into(self._journal, entries)}"
 
     def answer(self, sql: str, kind: Kind) -> Answer:
         return probe.answer(self.query, kind)
@@ -503,9 +513,9 @@ class MySQL:
         def send() -> None:
             with self._transaction():
                 if not atomic:
-                    self._sent(f"REPLACE {into(self._journal, before)}")
+                    self._sent(self._replace(before))
                 self._sent(sql)
-                self._sent(f"REPLACE {into(self._journal, [*before[:-1], done] if atomic else [done])}")
+                self._sent(self._replace([*before[:-1], done] if atomic else [done]))
 
         self._patiently(sql, send, whole=kind.verb not in PROGRAMS)
 

@@ -222,7 +222,7 @@ def test_an_alter_that_copies_says_how_far_it_is(fresh_mysql: Database, steps: S
     out, server = io.StringIO(), fresh_mysql.server
     with connected(fresh_mysql) as own:
         run = session.Run(discover(steps.path, ("mysql",))[0], {"mysql": own.database}, own.database.settings,
-                          open_log("json", "info", "run", stream=out), lambda: None)  # fmt: skip
+                          open_log("json", "info", "run", stream=out), lambda: None, session.Watch())  # fmt: skip
         assert own.database.how_far() is None
         if fresh_mysql.dialect == "mysql":
             server.query(f"GRANT SELECT ON performance_schema.* TO {server.user}")
