@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from migrator.errors import Locked, StatementRefused, StepFailed
 from migrator.kinds import Kind, classify
-from migrator.statements import Statement
+from migrator.statements import Statement, encoded
 from migrator.steps import Step
 
 if TYPE_CHECKING:
@@ -117,7 +117,10 @@ class Journal:
         return known is not None and known.state == DONE
 
     def _key(self, statement: Statement) -> tuple[str, int]:
-        digest = hashlib.sha256(statement.text.encode()).hexdigest()
+        checksum = hashlib.sha256()
+        for piece in encoded(statement.text):
+            checksum.update(piece)
+        digest = checksum.hexdigest()
         self._seen[digest] += 1
         return digest, self._seen[digest]
 

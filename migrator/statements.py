@@ -39,6 +39,7 @@ class StatementError(ValueError):
         self.line = line
 
 
+PIECE = 1 << 20  # characters
 IGNORED = frozenset({"space", "comment", "pragma"})  # token kinds that say nothing about what a statement does
 
 _ASCII = " \t\n\v\f\r"
@@ -261,6 +262,11 @@ def unquote(text: str, dialect: str) -> str:
         ),
         text[1:-1],
     )
+
+
+def encoded(text: str) -> Iterator[bytes]:
+    """A text as UTF-8, piece by piece, so that a big one need not be held twice."""
+    return (text[at : at + PIECE].encode() for at in range(0, len(text), PIECE))
 
 
 def scan(text: str, dialect: str) -> Iterator[Token]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import math
 import re
 import socket
@@ -15,6 +16,7 @@ import mysql.connector
 from mysql.connector.authentication import MySQLAuthenticator
 from mysql.connector.connection import MySQLConnection
 from mysql.connector.constants import ClientFlag, ServerFlag
+from mysql.connector.network import MAX_PAYLOAD_LENGTH, NetworkBrokerPlain
 
 from migrator.catalogs import Attributes, Catalog, Object, mysql as catalogs
 from migrator.converge import Change
@@ -24,6 +26,7 @@ from migrator.journal import Answer, Entry, into
 from migrator.kinds import Kind
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
+from migrator.statements import PIECE, encoded
 
 quote = catalogs.quote
 # MariaDB before 10.8 ignores DESC in an index, before 10.10 gives TIMESTAMP columns defaults of its own.
@@ -132,6 +135,29 @@ class _Watched:
         return getattr(self._sock, name)
 
 
+class Packets(NetworkBrokerPlain):
+    """The driver's packets, and behind the next payload `text` in pieces: the driver itself copies a big one five times."""
+
+    text = ""
+
+    def send(self, sock: Any, address: str, payload: bytes, *numbers: Any, **more: Any) -> None:
+        if not self.text:
+            super().send(sock, address, payload, *numbers, **more)
+            return
+        size, sent = len(payload) + sum(map(len, encoded(self.text))), 0
+
+        def head() -> bytes:  # where a packet begins; behind a full one comes another, be it an empty one
+            number, inside = divmod(sent, MAX_PAYLOAD_LENGTH)
+            return b"" if inside else min(size - sent, MAX_PAYLOAD_LENGTH).to_bytes(3, "little") + bytes([number % 256])
+
+        for piece in itertools.chain([payload], encoded(self.text)):
+            while piece:
+                part = piece[: MAX_PAYLOAD_LENGTH - sent % MAX_PAYLOAD_LENGTH]
+                self._send_pkt(sock, address, head() + part)
+                sent, piece = sent + len(part), piece[len(part) :]
+        self._send_pkt(sock, address, head())
+
+
 class Connection(MySQLConnection):
     """The driver's pure connection, which insists on TLS where it was asked for, and on the guard where there is none."""
 
@@ -145,11 +171,21 @@ class Connection(MySQLConnection):
         self.autocommits = bool(flags & ServerFlag.STATUS_AUTOCOMMIT) and not flags & ServerFlag.STATUS_IN_TRANS
 
     def _do_handshake(self) -> None:
-        self._authenticator = Guard()
+        self._authenticator, self._packets = Guard(), Packets()
+        connection: Any = self._socket
+        connection._netbroker = self._packets
         self._await_greeting()
         super()._do_handshake()
         if self._must_encrypt and not self._client_flags & ClientFlag.SSL:
             raise AccessDenied("TLS is asked for (ssl-mode), but the server offers none")
+
+    def cmd_query_iter(self, statements: Any, **options: Any) -> Any:
+        try:
+            if len(statements) > PIECE:
+                self._packets.text, statements = statements, ""
+            yield from super().cmd_query_iter(statements, **options)
+        finally:
+            self._packets.text = ""
 
     def _await_greeting(self) -> None:
         """Look at the first bytes: the driver takes any for a length, and waits for the rest of what is no packet."""
