@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -104,4 +105,8 @@ def _say_error(kind: type[BaseException], error: BaseException, trace: Traceback
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:], os.environ))
+    code = main(sys.argv[1:], os.environ)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)  # what else ends a process takes OpenSSL away from a thread that still waits for a server: SIGSEGV
