@@ -1,5 +1,6 @@
 """What a person gets wrong ends with the documented code and one line that names the thing; after the fix, a run succeeds."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -172,8 +173,12 @@ def test_privilege_that_is_missing_is_named(servers: Servers, sample: Steps) -> 
 
 
 MIB = 1 << 20
-MEASURE = """import atexit, os, shutil
-atexit.register(shutil.copy, "/proc/self/status", os.environ["PEAK"])
+MEASURE = """import os, shutil
+leave = os._exit
+def measured(code):
+    shutil.copy("/proc/self/status", os.environ["PEAK"])
+    leave(code)
+os._exit = measured
 """
 BIG: dict[str, Callable[[int], str]] = {
     "statements": lambda size: f"DO LENGTH('{'x' * MIB}');\n" * (size // MIB),
@@ -182,23 +187,81 @@ BIG: dict[str, Callable[[int], str]] = {
 }
 
 
+def peaks(servers: Servers, steps: Steps, kind: str, text: str, **environ: str) -> tuple[int, int]:
+    """The peak memory of the run that applies the file, and of the next one, in MiB."""
+    (steps.path.parent / "sitecustomize.py").write_text(MEASURE)
+    steps.add({f"0001_big.{'mysql' if 'CLICKHOUSE_URL' in environ else 'clickhouse'}.sql": text})
+    found = []
+    for _ in range(2):
+        peak = steps.path.parent / "peak"
+        result = steps.run(servers, MIGRATE_LOG_LEVEL="error", PYTHONPATH=str(peak.parent), PEAK=str(peak), **environ)
+        assert result.code == 0, result.stdout
+        found.append(int(re.findall(r"VmHWM:\s*(\d+) kB", peak.read_text())[0]) >> 10)
+    FIGURES.append(f"memory: {kind:22} of {round(len(text.encode()) / MIB)} MiB: {found[0]} MiB to apply it, {found[1]} MiB when it is applied")
+    return found[0], found[1]
+
+
 @one_dialect
 @pytest.mark.parametrize(("kind", "size"), [
     ("one line of statements", 20 * MIB), *(pytest.param(kind, 100 * MIB, marks=pytest.mark.full) for kind in BIG)])  # fmt: skip
 def test_a_big_file_takes_little_more_memory_than_its_size(servers: Servers, steps: Steps, kind: str, size: int) -> None:
     """To apply it takes at most 48 MiB more than its size, and all in all less than that when it is applied already."""
-    (steps.path.parent / "sitecustomize.py").write_text(MEASURE)
-    steps.add({"0001_big.mysql.sql": BIG[kind](size)})
-    peaks = []
-    for _ in range(2):
-        peak = steps.path.parent / "peak"
-        result = steps.run(servers, CLICKHOUSE_URL="", MIGRATE_LOG_LEVEL="error", PYTHONPATH=str(peak.parent), PEAK=str(peak))
-        assert result.code == 0, result.stdout
-        peaks.append(int(re.findall(r"VmHWM:\s*(\d+) kB", peak.read_text())[0]) >> 10)
-    FIGURES.append(f"memory: {kind:22} of {size // MIB} MiB: {peaks[0]} MiB to apply it, {peaks[1]} MiB when it is applied")
+    first, second = peaks(servers, steps, kind, BIG[kind](size), CLICKHOUSE_URL="")
 
-    assert peaks[0] < size // MIB + 48
-    assert peaks[1] < 48
+    assert first < size // MIB + 48
+    assert second < 48
+
+
+def numbered(size: int) -> str:
+    """A text of so many bytes, now and then two for a character, in which no piece is like another."""
+    text = "".join(f"{number:062}é" for number in range(size // 64))
+    return text + "x" * (size % 64)
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(("mysql_server", "size"), [
+    ("mysql", 20 * MIB), *(pytest.param(dialect, 50 * MIB, marks=pytest.mark.full) for dialect in ("mysql", "mariadb"))],
+    indirect=["mysql_server"])  # fmt: skip
+def test_a_big_statement_takes_memory_twice_and_arrives_whole(servers: Servers, steps: Steps, size: int) -> None:
+    """Beside the file's text there is the statement's and no third copy, and 46 MiB."""
+    servers.mysql.query("CREATE TABLE arrived (text LONGTEXT)")
+    text = numbered(size)
+    first, second = peaks(servers, steps, f"{servers.mysql.dialect}, a statement", f"INSERT INTO arrived VALUES ('{text}');\n",
+                          CLICKHOUSE_URL="")
+
+    assert servers.mysql.query("SELECT LENGTH(text), SHA2(text, 256) FROM arrived") == [(size, sha256(text))]
+    assert first < 2 * size // MIB + 46
+    assert second < 48
+
+
+@pytest.mark.full
+@one_dialect
+def test_a_big_statement_takes_memory_twice_and_arrives_whole_in_clickhouse(servers: Servers, steps: Steps) -> None:
+    """The same there."""
+    servers.clickhouse.query("CREATE TABLE arrived (text String) ENGINE = MergeTree ORDER BY ()")
+    text = numbered(50 * MIB)
+    first, second = peaks(servers, steps, "clickhouse, a statement", f"INSERT INTO arrived VALUES ('{text}');\n", MYSQL_URL="")
+
+    assert servers.clickhouse.query("SELECT length(text), lower(hex(SHA256(text))) FROM arrived") == [(50 * MIB, sha256(text))]
+    assert first < 2 * 50 + 46
+    assert second < 48
+
+
+@pytest.mark.parametrize("mysql_server", ["mysql", pytest.param("mariadb", marks=pytest.mark.full)], indirect=True)
+def test_statements_of_about_a_packet_arrive_whole(servers: Servers, steps: Steps) -> None:
+    """A packet holds 16 MiB less a byte; behind a full one the server waits for another, be it an empty one."""
+    servers.mysql.query("CREATE TABLE arrived (n SERIAL, digest CHAR(64))")
+    insert = "INSERT INTO arrived (digest) VALUES (SHA2('{}', 256))"
+    before = len(insert.format("")) + 1 + 2 * (servers.mysql.dialect == "mysql")  # command; MySQL: how many parameters
+    texts = [numbered(2**24 - 1 + more - before) for more in (-1, 0, 1)]
+    steps.add({"0001_big.mysql.sql": ";\n".join(insert.format(text) for text in texts)})
+    result = steps.run(servers, CLICKHOUSE_URL="")
+
+    assert result.code == 0, result.stdout
+    assert servers.mysql.query("SELECT digest FROM arrived ORDER BY n") == [(sha256(text),) for text in texts]
 
 
 # Steps that are hostile, or written at three in the morning; the first line of each error begins like this.

@@ -147,7 +147,7 @@ class MariaDBServer(MySQLServer):
 
     dialect = "mariadb"
     engine = "mariadb"
-    own_options = ("--innodb-log-file-size=8M",)
+    own_options = ("--innodb-log-file-size=8M", "--max-allowed-packet=64M")  # of a statement; 64M is MySQL's default
     identified = "IDENTIFIED VIA mysql_native_password USING PASSWORD('{}')"
 
     def _fill(self, data: Path) -> None:
