@@ -136,15 +136,21 @@ class _Watched:
 
 
 class Packets(NetworkBrokerPlain):
-    """The driver's packets, and behind the next payload `text` in pieces: the driver itself copies a big one five times."""
+    """The driver's packets, and behind the next payload `text` in pieces: the driver itself copies a big one five times.
 
-    text = ""
+    To one of `too_many` bytes the server would hang up in the middle, and not be heard.
+    """
+
+    text, too_many = "", 0
 
     def send(self, sock: Any, address: str, payload: bytes, *numbers: Any, **more: Any) -> None:
         if not self.text:
             super().send(sock, address, payload, *numbers, **more)
             return
         size, sent = len(payload) + sum(map(len, encoded(self.text))), 0
+        if size >= self.too_many:
+            raise mysql.connector.OperationalError(f"{size} bytes; the server takes less than max_allowed_packet, which is"
+                                                   f" {self.too_many}", 1153)
 
         def head() -> bytes:  # where a packet begins; behind a full one comes another, be it an empty one
             number, inside = divmod(sent, MAX_PAYLOAD_LENGTH)
@@ -182,6 +188,8 @@ class Connection(MySQLConnection):
     def cmd_query_iter(self, statements: Any, **options: Any) -> Any:
         try:
             if len(statements) > PIECE:
+                limit: Any = self.info_query("SELECT @@max_allowed_packet")
+                (self._packets.too_many,) = limit
                 self._packets.text, statements = statements, ""
             yield from super().cmd_query_iter(statements, **options)
         finally:

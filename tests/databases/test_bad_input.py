@@ -264,6 +264,23 @@ def test_statements_of_about_a_packet_arrive_whole(servers: Servers, steps: Step
     assert servers.mysql.query("SELECT digest FROM arrived ORDER BY n") == [(sha256(text),) for text in texts]
 
 
+def test_statement_that_is_too_big_for_the_server_is_refused(servers: Servers, steps: Steps) -> None:
+    """It would hang up in the middle, which looks like a lost connection; and when it takes more, a run goes on there."""
+    ((usual,),) = servers.mysql.query("SELECT @@max_allowed_packet")
+    steps.add({"0001_big.mysql.sql": f"CREATE TABLE a (n INT);\nINSERT INTO a VALUES (LENGTH('{'x' * 2 * MIB}'))"})
+    servers.mysql.query(f"SET GLOBAL max_allowed_packet = {2 * MIB}")
+    try:
+        refused = steps.run(servers, CLICKHOUSE_URL="")
+    finally:
+        servers.mysql.query(f"SET GLOBAL max_allowed_packet = {usual}")
+    fixed = steps.run(servers, CLICKHOUSE_URL="")
+
+    assert refused.code == 6
+    assert refused.report["error"].startswith("0001_big.mysql.sql:2: statement 2 of 2 was refused: ")
+    assert f"max_allowed_packet, which is {2 * MIB}" in refused.report["error"]
+    assert (fixed.code, servers.mysql.query("SELECT n FROM a")) == (0, [(2 * MIB,)])
+
+
 # Steps that are hostile, or written at three in the morning; the first line of each error begins like this.
 PYTHON = "0001_s.mysql.py"
 HOSTILE_STEPS = {
