@@ -143,9 +143,9 @@ class Packets(NetworkBrokerPlain):
 
     text, too_many = "", 0
 
-    def send(self, sock: Any, address: str, payload: bytes, *numbers: Any, **more: Any) -> None:
+    def send(self, sock: Any, address: str, payload: bytes, *args: Any, **numbers: Any) -> None:
         if not self.text:
-            super().send(sock, address, payload, *numbers, **more)
+            super().send(sock, address, payload, *args, **numbers)
             return
         size, sent = len(payload) + sum(map(len, encoded(self.text))), 0
         if size >= self.too_many:
