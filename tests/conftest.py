@@ -13,6 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 from tests import job
+from tests.rights import EXACT, OWN, WATCHFUL
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import ENGINES, MySQLServer
 
@@ -25,7 +26,7 @@ pytest_plugins = ["tests.image.containers"]  # one engine and one image for test
 
 @dataclass(frozen=True)
 class Database:
-    """A fresh, empty MySQL or MariaDB database, which the server's user `migrate` owns."""
+    """A fresh, empty MySQL or MariaDB database, where the server's user `migrate` has README.md's rights."""
 
     server: MySQLServer
     name: str
@@ -42,17 +43,25 @@ class Database:
         """Run one or several statements in this database as root; the rows of the last."""
         return self.server.query(sql, self.name)
 
+    def grant(self, *rights: str) -> None:
+        """More rights here for `migrate`, which a test's own steps need."""
+        self.server.grant(self.name, *rights)
+
 
 @dataclass(frozen=True)
 class Servers:
-    """An empty ClickHouse and an empty MySQL or MariaDB database, and the settings that lead there."""
+    """An empty ClickHouse and an empty MySQL or MariaDB database, and the settings that lead there.
+
+    `user` is the job's on ClickHouse, one of tests/rights.py.
+    """
 
     clickhouse: ClickHouseServer
     mysql: Database
+    user: str = "migrate"
 
     @property
     def environ(self) -> dict[str, str]:
-        return {"CLICKHOUSE_URL": self.clickhouse.url(), "MYSQL_URL": self.mysql.url}
+        return {"CLICKHOUSE_URL": self.clickhouse.url(user=self.user), "MYSQL_URL": self.mysql.url}
 
     def run(self, *args: str, timeout: float = 120, **environ: str) -> job.JobResult:
         """The job on these servers to its end, with further settings in `environ`."""
@@ -62,7 +71,7 @@ class Servers:
 @pytest.fixture(scope="session")
 def clickhouse() -> Iterator[ClickHouseServer]:
     """The session's ClickHouse, as the last test left it."""
-    with ClickHouseServer() as server:
+    with ClickHouseServer(grants=EXACT + OWN, users=[WATCHFUL]) as server:
         yield server
 
 

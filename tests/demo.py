@@ -4,6 +4,7 @@ import sys
 import time
 
 from tests.job import JobResult, run_job
+from tests.rights import EXACT
 from tests.scrapes import insert, scrape
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MariaDBServer
@@ -31,7 +32,7 @@ INSERT INTO spot_interruption_events (instance_id, agent_id, pool_id, signal_typ
 
 def main() -> int:
     print("Two empty servers: ClickHouse (chdb-core over HTTP) and MariaDB, on loopback …")
-    with ClickHouseServer() as clickhouse, MariaDBServer() as mysql:
+    with ClickHouseServer(grants=EXACT) as clickhouse, MariaDBServer() as mysql:
         mysql.create_database("demo")
         environ = {"CLICKHOUSE_URL": clickhouse.url(), "MYSQL_URL": mysql.url("demo"), "MIGRATE_LOG_FORMAT": "json"}
 

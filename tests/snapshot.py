@@ -3,12 +3,13 @@
 import sys
 
 from tests.job import run_job
+from tests.rights import EXACT
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MySQLServer
 
 
 def main() -> int:
-    with ClickHouseServer() as clickhouse, MySQLServer() as mysql:
+    with ClickHouseServer(grants=EXACT) as clickhouse, MySQLServer() as mysql:
         mysql.create_database("snapshot")
         result = run_job("snapshot", *sys.argv[1:], env={
             "CLICKHOUSE_URL": clickhouse.url(), "MYSQL_URL": mysql.url("snapshot"), "MIGRATE_LOG_FORMAT": "text"})

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from migrator.errors import StatementRefused
+from migrator.errors import Forbidden, StatementRefused
 from migrator.journal import Answer, digest, mentions
 from migrator.kinds import Kind, Name
 
@@ -48,11 +48,14 @@ def answer(query: Query, kind: Kind) -> Answer:
 
 
 def _definition(query: Query, name: Name, parts: list[str]) -> str:
-    """The part of SHOW CREATE that speaks of these names; that there is no such table is an answer as well."""
+    """The part of SHOW CREATE that speaks of these names; that there is no such table is an answer as well.
+
+    So is that it may not be read, without the words, which name the host that asks.
+    """
     try:
         text = query(f"SHOW CREATE TABLE {_quoted(name)}")[0][1]
     except StatementRefused as error:
-        return digest(str(error))
+        return digest("" if isinstance(error, Forbidden) else str(error))
     return digest(mentions(COUNTER.sub("", text), parts))
 
 

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.databases.crash", "migrator.job", "migrator.databases.mysql",
                                "migrator.databases.clickhouse"])  # fmt: skip
 RERUNS = 3
+# What the fixtures do beyond README.md's rights; on ClickHouse WATCHFUL carries them out, for INSERTs lose their replies.
+FIXTURE = ("INDEX", "TRIGGER", "CREATE TEMPORARY TABLES", "LOCK TABLES")
 
 
 class Run:
@@ -122,8 +124,8 @@ class Target:
 class MySQLTarget(Target):
     scheme, variable = "mysql", "MYSQL_URL"
 
-    def __init__(self, server: MySQLServer, before: str = "") -> None:
-        self.server, self.name, self._before = server, "crash", before
+    def __init__(self, server: MySQLServer, before: str = "", grants: Sequence[str] = ()) -> None:
+        self.server, self.name, self._before, self._grants = server, "crash", before, grants
 
     def url(self, port: int) -> str:
         server = self.server
@@ -137,6 +139,8 @@ class MySQLTarget(Target):
         self.wake()
         self.server.drop_database(self.name)
         self.server.create_database(self.name)
+        if self._grants:
+            self.server.grant(self.name, *self._grants)
         if self._before:
             with connected(Database(self.server, self.name)) as session:
                 session.run("SET timestamp = 1767322805;" + self._before)  # else its rows tell when they were made
@@ -161,11 +165,12 @@ class MySQLTarget(Target):
 class ClickHouseTarget(Target):
     scheme, variable = "http", "CLICKHOUSE_URL"
 
-    def __init__(self, server: ClickHouseServer, before: Callable[[ClickHouseServer], object] | None = None) -> None:
-        self.server, self._before = server, before
+    def __init__(self, server: ClickHouseServer, before: Callable[[ClickHouseServer], object] | None = None,
+                 user: str = "migrate") -> None:
+        self.server, self._before, self._user = server, before, user
 
     def url(self, port: int) -> str:
-        return self.server.url().replace(f"{HOST}:{self.server.port}", f"{HOST}:{port}")
+        return self.server.url(user=self._user).replace(f"{HOST}:{self.server.port}", f"{HOST}:{port}")
 
     def clean(self) -> None:
         self.server.start().clean()

@@ -20,13 +20,15 @@ from tests.databases import clickhouse_shapes as old, mysql_shapes
 from tests.databases.mysql_session import connected
 from tests.databases.test_matrix import CLICKHOUSE
 from tests.databases.test_metric_views import RECENT, complete, until
+from tests.rights import EXACT, named, rights
 from tests.scrapes import MINUTE, insert, scrape
 from tests.servers import engines
 from tests.servers.clickhouse import ClickHouseServer
-from tests.servers.mysql import ENGINES
+from tests.servers.mysql import ENGINES, MySQLServer
 
 ROOT = Path(__file__).parents[2]
 BACKUPS = "<backups><allowed_path>backups</allowed_path></backups>"  # as in the configuration that servers come with
+GRANTS = EXACT + named(rights("Backup of ClickHouse"))
 MARIADB = {"mysqldump": "mariadb-dump", "mysql": "mariadb", " --set-gtid-purged=OFF": ""}
 STATE = CLICKHOUSE["C, views V1"]
 
@@ -85,11 +87,17 @@ def build(place: Place) -> None:
         session.run(mysql_shapes.SHAPES["M-5 007 forced"])
 
 
+def create_app(mysql: MySQLServer) -> None:
+    """README's database, with its rights for this too."""
+    mysql.create_database("app")
+    mysql.grant("app", *(right for right, _ in rights("Backup of MySQL")))
+
+
 @pytest.fixture
 def place(mysql_server: Any, tmp_path: Path) -> Iterator[Place]:
     """Servers of its own: the databases have README's names."""
-    with ClickHouseServer(config=BACKUPS) as clickhouse, ENGINES[mysql_server.dialect]() as mysql:
-        mysql.create_database("app")
+    with ClickHouseServer(grants=GRANTS, config=BACKUPS) as clickhouse, ENGINES[mysql_server.dialect]() as mysql:
+        create_app(mysql)
         yield Place(Servers(clickhouse, Database(mysql, "app")), tmp_path)
 
 
@@ -103,9 +111,9 @@ def test_a_backup_restores_what_was_there_before_the_migration(place: Place, tmp
     mysql, clickhouse = place.servers.mysql.server, place.servers.clickhouse
     (tmp_path / "fresh").mkdir()
     shutil.copy(tmp_path / "before.sql", tmp_path / "fresh")
-    with ClickHouseServer(config=BACKUPS) as other, type(mysql)() as another:
+    with ClickHouseServer(grants=GRANTS, config=BACKUPS) as other, type(mysql)() as another:
         shutil.copytree(clickhouse.base / "data/backups", other.base / "data/backups")
-        another.create_database("app")
+        create_app(another)
         fresh = Place(Servers(other, Database(another, "app")), tmp_path / "fresh")
         fresh.run(*RESTORE)
 

@@ -20,6 +20,7 @@ from migrator.converge import clickhouse_rebuild
 from migrator.converge.clickhouse import Comparison, changes, converge
 from migrator.errors import AccessDenied, MigrateError, StatementRefused, StepFailed, WouldLoseData, WrongServer
 from tests.databases.clickhouse_shapes import COLUMNS, INGREDIENTS, KEYS, SHAPES, create, fill, rows
+from tests.rights import EXACT, OWN
 from tests.servers.clickhouse import ClickHouseError, ClickHouseServer, User
 
 SQL = Path(__file__).parents[2] / "sql"
@@ -51,7 +52,7 @@ class Session:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         try:
-            return self.server.query(sql)
+            return self.server.query(sql, user=self.server.user)
         except ClickHouseError as error:
             raise StatementRefused(str(error)) from None
 
@@ -61,7 +62,7 @@ class Session:
                 self.server.query(other, async_insert=0)
         self.sent.append(sql)
         try:
-            self.server.query(sql, async_insert=0, mutations_sync=2, alter_sync=2, wait_end_of_query=1)
+            self.server.query(sql, user=self.server.user, async_insert=0, mutations_sync=2, alter_sync=2, wait_end_of_query=1)
         except ClickHouseError as error:
             raise StatementRefused(str(error)) from None
         if len(self.sent) == self.last or (isinstance(self.last, str) and sql.startswith(self.last)):
@@ -595,7 +596,7 @@ def test_a_full_disk_is_noticed_before_the_copy() -> None:
     """What is free, less what the server keeps free, against the bytes to copy."""
     kept = ("<storage_configuration><disks><default><keep_free_space_bytes>100000000000000</keep_free_space_bytes>"
             "</default></disks></storage_configuration>")  # fmt: skip
-    with ClickHouseServer() as server:
+    with ClickHouseServer(grants=EXACT + OWN) as server:
         server.query("CREATE DATABASE d")
         server.query("CREATE TABLE d.t (k UInt8) ENGINE = MergeTree ORDER BY tuple()")
         server.query("INSERT INTO d.t SELECT 1 FROM numbers(10)")

@@ -8,15 +8,17 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import FIGURES, Servers
 from tests.databases.conftest import Steps, ledger, one_dialect
-from tests.databases.crash import ClickHouseTarget, Crashes, Figures, MySQLTarget, Target
+from tests.databases.crash import FIXTURE, ClickHouseTarget, Crashes, Figures, MySQLTarget, Target
 from tests.databases.test_matrix import CLICKHOUSE, MYSQL
 from tests.job import Job, run_job
+from tests.rights import EXACT, OWN, WATCHFUL
 from tests.servers.clickhouse import ClickHouseServer, User
 from tests.servers.mysql import ENGINES, MySQLServer
 
@@ -45,15 +47,16 @@ SCENARIOS: dict[str, tuple[str, str, int, int]] = {
 def victim(request: pytest.FixtureRequest) -> Iterator[MySQLServer | ClickHouseServer]:
     """A server of its own, for it is killed as well."""
     server: MySQLServer | ClickHouseServer = (
-        ClickHouseServer() if request.param == "clickhouse" else ENGINES[request.param](options=TRUSTED))
+        ClickHouseServer(grants=EXACT + OWN, users=[WATCHFUL]) if request.param == "clickhouse" else ENGINES[request.param](options=TRUSTED))
     with server:
         yield server
 
 
 def target(server: MySQLServer | ClickHouseServer, what: str) -> Target:
     if isinstance(server, ClickHouseServer):
-        return ClickHouseTarget(server, OLD_CLICKHOUSE.build if what == "old" else None)
-    return MySQLTarget(server, OLD_MYSQL if what == "old" else "")
+        return ClickHouseTarget(server, OLD_CLICKHOUSE.build if what == "old" else None,
+                                "watchful" if what == "fixture" else "migrate")
+    return MySQLTarget(server, OLD_MYSQL if what == "old" else "", FIXTURE if what == "fixture" else ())
 
 
 @pytest.mark.parametrize(("victim", "scenario"), [(engine, name) for name, (engine, *_) in SCENARIOS.items()],
@@ -77,6 +80,12 @@ def test_a_killed_run_is_completed_by_the_next(victim: MySQLServer | ClickHouseS
 
 
 # What nobody can tell.
+
+@pytest.fixture
+def watched(servers: Servers) -> Servers:
+    """Both databases, for a user who may read ClickHouse's query log."""
+    return replace(servers, user="watchful")
+
 
 HALF = """CREATE TABLE people (n INT);
 DELIMITER //
@@ -139,43 +148,43 @@ def test_a_step_that_says_it_is_idempotent_goes_on(servers: Servers, steps: Step
 
 
 @one_dialect
-def test_an_insert_that_the_query_log_does_not_know_stops_the_run(servers: Servers, steps: Steps) -> None:
+def test_an_insert_that_the_query_log_does_not_know_stops_the_run(watched: Servers, steps: Steps) -> None:
     """On ClickHouse: rows came, and nothing says whose they are."""
     steps.write(n0001_half__clickhouse__sql="CREATE DATABASE d; CREATE TABLE d.t (n UInt64) ENGINE = MergeTree ORDER BY n;"
                                             " INSERT INTO d.t " + SLEEP)
     running = "SELECT 1 FROM system.processes WHERE query LIKE 'INSERT INTO d.t%'"
-    killed(servers, steps, lambda: servers.clickhouse.query(running))
-    while servers.clickhouse.query(running):
+    killed(watched, steps, lambda: watched.clickhouse.query(running))
+    while watched.clickhouse.query(running):
         time.sleep(0.1)
-    servers.clickhouse.query("SYSTEM FLUSH LOGS")
-    servers.clickhouse.query("TRUNCATE TABLE system.query_log")
-    result = steps.run(servers)
+    watched.clickhouse.query("SYSTEM FLUSH LOGS")
+    watched.clickhouse.query("TRUNCATE TABLE system.query_log")
+    result = steps.run(watched)
 
     assert (result.code, "0001_half.clickhouse.sql:1: statement 3 of 3" in result.report["error"]) == (6, True)
     skip = result.report["error"].partition("or skip it: ")[2]
-    servers.clickhouse.query(skip)
-    assert steps.run(servers).code == 0
-    assert servers.clickhouse.query("SELECT count() FROM d.t") == [(3,)]
+    watched.clickhouse.query(skip)
+    assert steps.run(watched).code == 0
+    assert watched.clickhouse.query("SELECT count() FROM d.t") == [(3,)]
 
 
 # Statements that outlive their run.
 
 @one_dialect
-def test_an_orphan_is_waited_for(servers: Servers, steps: Steps) -> None:
+def test_an_orphan_is_waited_for(watched: Servers, steps: Steps) -> None:
     """No second INSERT beside the first; within the lock's timeout, else exit 4 with a line that names it."""
     steps.write(n0001_slow__clickhouse__sql="CREATE DATABASE d; CREATE TABLE d.t (n UInt64) ENGINE = MergeTree ORDER BY n;"
                                             " INSERT INTO d.t " + SLEEP.replace("(3)", "(9)"))
     running = "SELECT query_id FROM system.processes WHERE query LIKE 'INSERT INTO d.t%'"
-    killed(servers, steps, lambda: servers.clickhouse.query(running))
-    ((name,),) = servers.clickhouse.query(running)
-    impatient = steps.run(servers, MIGRATE_LOCK_TIMEOUT="1")
-    patient = steps.run(servers)
+    killed(watched, steps, lambda: watched.clickhouse.query(running))
+    ((name,),) = watched.clickhouse.query(running)
+    impatient = steps.run(watched, MIGRATE_LOCK_TIMEOUT="1")
+    patient = steps.run(watched)
 
     assert re.fullmatch(r"migrate-[0-9a-f]{12}-0001_slow\.clickhouse-3-\d+", name)
     assert (impatient.code, f"statement {name}, left by a run that ended" in impatient.report["error"]) == (4, True)
     assert patient.code == 0
     assert name in patient.events("lock")[0]["owner"]
-    assert servers.clickhouse.query("SELECT count() FROM d.t") == [(9,)]
+    assert watched.clickhouse.query("SELECT count() FROM d.t") == [(9,)]
 
 
 @one_dialect
@@ -254,6 +263,7 @@ REPAIRED = {
 
 def test_repair_brings_back_what_is_missing_and_no_rows(servers: Servers, steps: Steps) -> None:
     """Of a step that is recorded only what creates the missing is sent: no INSERT, no UPDATE, no DROP."""
+    servers.mysql.grant("INDEX")
     steps.add(REPAIRED)
     assert steps.run(servers, "snapshot").code == 0
     servers.mysql.query("ALTER TABLE a DROP COLUMN k, DROP KEY by_n; DROP VIEW v; DROP PROCEDURE p; INSERT INTO b VALUES (7);"

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import Servers
 from tests.databases.conftest import STEMS, Sent, Steps, everything, ledger, listening, one_dialect
 from tests.job import Job, JobResult
+from tests.rights import EXACT, OWN
 from tests.servers.clickhouse import ClickHouseError, ClickHouseServer
 
 # The fields that the contract promises for each event, beside time, level, event and run.
@@ -355,7 +356,7 @@ def test_cleanup_drops_old_tables_only_when_told(servers: Servers, sample: Steps
 def test_cleanup_drops_tables_beyond_the_servers_limit(steps: Steps) -> None:
     """ClickHouse refuses a DROP of more than 50 GB; here of one byte."""
     steps.write(n0001_a__clickhouse__sql="SELECT 1")
-    with ClickHouseServer(config="<max_table_size_to_drop>1</max_table_size_to_drop>") as server:
+    with ClickHouseServer(grants=EXACT + OWN, config="<max_table_size_to_drop>1</max_table_size_to_drop>") as server:
         server.query("CREATE DATABASE shop")
         server.query("CREATE TABLE shop.events__before_0001 ENGINE = MergeTree ORDER BY () AS SELECT 1 AS n")
         with pytest.raises(ClickHouseError, match="TABLE_SIZE_EXCEEDS_MAX_DROP_SIZE_LIMIT"):

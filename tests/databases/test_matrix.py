@@ -26,6 +26,7 @@ from tests.databases.conftest import everything
 from tests.databases.mysql_session import connected
 from tests.databases.test_metric_views import GENERATIONS, RECENT, complete, verify
 from tests.job import Job, JobResult
+from tests.rights import EXACT
 from tests.scrapes import MINUTE, insert, scrape
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MySQLServer
@@ -273,7 +274,7 @@ def test_every_state_ends_as_it_must(
     results: dict[tuple[Case, str], str] = {}
     with ExitStack() as stack:
         for _ in range(WORKERS):
-            idle.put(stack.enter_context(ClickHouseServer()))
+            idle.put(stack.enter_context(ClickHouseServer(grants=EXACT)))
         mysql = {dialect: mysql_servers(dialect) for dialect in {case.dialect for case, _ in todo}}
         fresh: dict[str, tuple[Catalog, Catalog]] = {}
 

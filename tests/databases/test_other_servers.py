@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import FIGURES, Database, Servers
+from tests.rights import EXACT
 from tests.servers import engines
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MariaDB118Server, MySQLServer
@@ -19,7 +20,7 @@ def other(request: pytest.FixtureRequest, fresh_clickhouse: ClickHouseServer,
     """Empty servers, one of them of this release."""
     clickhouse, mysql = fresh_clickhouse, mysql_servers("mariadb" if request.param == "MariaDB 10.11" else "mysql")
     if request.param == "ClickHouse 26.7":
-        clickhouse = ClickHouseServer()
+        clickhouse = ClickHouseServer(grants=EXACT)
         clickhouse.packages = [str(engines.wheels(Path(engines.__file__).with_name("clickhouse-26.7.lock")))]
     elif request.param == "MariaDB 11.8":
         mysql = MariaDB118Server()

@@ -1,6 +1,5 @@
 """README.md's rights: enough for a whole job, and each that is missing is named before anything is written."""
 
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -9,29 +8,15 @@ from migrator.statements import split
 from tests import job
 from tests.conftest import Database
 from tests.databases import mysql_shapes as shapes
-from tests.readme import blocks
+from tests.rights import AFTER_ROOT, CLICKHOUSE, EXACT, MYSQL, Right, named
 from tests.servers.clickhouse import ClickHouseServer, User
 from tests.servers.process import canary
 
-Right = tuple[str, str]  # what, and on what
 PASSWORD = canary()
 
 
-def rights(title: str) -> list[Right]:
-    """Each right of one of the section's blocks."""
-    (block,) = (block for block in blocks("Rights", "sql") if block.startswith(f"-- {title}"))
-    grants = re.findall(r"^GRANT (.+) ON (\S+) TO migrate;$", block, re.M)
-    assert len(grants) == block.count("\n") - 1
-    return [(right, on) for listed, on in grants for right in listed.split(", ")]
-
-
-CLICKHOUSE, MYSQL, AFTER_ROOT = rights("ClickHouse"), rights("MySQL and MariaDB"), rights("MySQL alone")
 WIDER = {"everything": ["ALL ON *.*"],
          "wildcards": ["ALL ON migrate.*", "ALL ON m*.*", "TABLE ENGINE ON *", "SELECT ON system.*"]}  # fmt: skip
-
-
-def named(grants: list[Right], left_out: int | None = None) -> list[str]:
-    return [f"{right} ON {on}" for number, (right, on) in enumerate(grants) if number != left_out]
 
 
 def each_of(grants: list[Right]) -> pytest.MarkDecorator:
@@ -44,7 +29,7 @@ def each_of(grants: list[Right]) -> pytest.MarkDecorator:
 @pytest.fixture(scope="module")
 def limited() -> Iterator[ClickHouseServer]:
     """A ClickHouse with a user for README.md's rights, and one for each of them left out."""
-    users = [User("exact", PASSWORD, named(CLICKHOUSE))]
+    users = [User("exact", PASSWORD, EXACT)]
     users += [User(f"without_{number}", PASSWORD, named(CLICKHOUSE, number)) for number in range(len(CLICKHOUSE))]
     users += [User(name, PASSWORD, grants) for name, grants in WIDER.items()]
     with ClickHouseServer(users=users) as server:

@@ -19,7 +19,7 @@ import pytest
 from migrator.steps import discover
 from tests.conftest import FIGURES, Database, Servers
 from tests.databases.conftest import Sent, listening
-from tests.databases.crash import ClickHouseTarget, MySQLTarget, Run
+from tests.databases.crash import FIXTURE, ClickHouseTarget, MySQLTarget, Run
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MySQLServer
 
@@ -50,7 +50,7 @@ class Rivalry:
     """A fixture of which nothing can run twice, on one or both servers, and the state in which it must end."""
 
     def __init__(self, steps: Path, clickhouse: ClickHouseServer, mysql: MySQLServer | None) -> None:
-        self.targets = [ClickHouseTarget(clickhouse), *([MySQLTarget(mysql)] if mysql else [])]
+        self.targets = [ClickHouseTarget(clickhouse, user=WATCHFUL.name), *([MySQLTarget(mysql, grants=FIXTURE)] if mysql else [])]
         self.clickhouse = clickhouse
         self.servers = Servers(clickhouse, Database(mysql, "crash")) if mysql else None
         self.files = discover(steps, ("clickhouse", "mysql"))

@@ -84,7 +84,7 @@ class Chain:
 
     def __init__(self, steps: Path, clickhouse: ClickHouseServer, mysql: MySQLServer) -> None:
         self.clickhouse, self.mysql = clickhouse, mysql
-        self.targets = (ClickHouseTarget(clickhouse, self.build), MySQLTarget(mysql, OLD_MYSQL))
+        self.targets = (ClickHouseTarget(clickhouse, self.build, "watchful"), MySQLTarget(mysql, OLD_MYSQL))
         self.environ = {target.variable: target.url(target.server.port) for target in self.targets} | {
             "MIGRATE_STEPS_DIR": str(steps), "MIGRATE_WAIT_TIMEOUT": "20", "MIGRATE_LOCK_TIMEOUT": "20"}
 

@@ -21,6 +21,7 @@ from migrator.settings import read_settings
 from tests.conftest import Database
 from tests.databases.conftest import Steps
 from tests.job import Job, JobResult
+from tests.rights import EXACT, OWN
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import ENGINES, MySQLServer
 from tests.servers.process import HOST, canary, free_port
@@ -175,7 +176,7 @@ def test_no_server_is_hammered(both: Steps) -> None:
 def test_late_servers_are_noticed_within_a_second(both: Steps, engine: str) -> None:
     """Both start while the job waits; it goes on as soon as the later of the two answers a query."""
     password = canary()
-    with ClickHouseServer(password=password) as clickhouse, ENGINES[engine](password=password) as mysql:
+    with ClickHouseServer(password=password, grants=EXACT + OWN) as clickhouse, ENGINES[engine](password=password) as mysql:
         mysql.create_database("shop")
         clickhouse.stop(), mysql.stop()
         job = start(both, MIGRATE_WAIT_TIMEOUT="60", CLICKHOUSE_URL=clickhouse.url(), MYSQL_URL=mysql.url("shop"))

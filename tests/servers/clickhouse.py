@@ -63,17 +63,17 @@ _SYSTEM = "('system', 'information_schema', 'INFORMATION_SCHEMA', 'default')"
 class User:
     """A ClickHouse user; `grants` are what follows GRANT (`SELECT ON metrics.*`), None means everything.
 
-    Creating a table needs `TABLE ENGINE ON *` too.
+    Creating a table needs `TABLE ENGINE ON *` too. Without a password the server's own is taken.
     """
 
     name: str
-    password: str
+    password: str = ""
     grants: Sequence[str] | None = None
 
-    def xml(self) -> str:
+    def xml(self, password: str) -> str:
         queries = "".join(f"<query>GRANT {escape(grant)}</query>" for grant in self.grants or ())
         grants = "" if self.grants is None else f"<grants>{queries}</grants>"
-        return _USER.format(name=self.name, password=escape(self.password), grants=grants)
+        return _USER.format(name=self.name, password=escape(self.password or password), grants=grants)
 
 
 class ClickHouseError(RuntimeError):
@@ -85,7 +85,7 @@ class ClickHouseError(RuntimeError):
 
 
 class ClickHouseServer(Server):
-    """ClickHouse with the all-powerful user `migrate`, and further `users`.
+    """ClickHouse with the all-powerful user `root`, the user `migrate` with these `grants`, and further `users`.
 
     `config` is XML added to config.xml, `profile` are settings of every session.
     """
@@ -99,22 +99,25 @@ class ClickHouseServer(Server):
         *,
         password: str | None = None,
         port: int | None = None,
+        grants: Sequence[str] | None = None,
         users: Sequence[User] = (),
         config: str = "",
         profile: Mapping[str, str | int] | None = None,
     ) -> None:
         super().__init__(port=port, password=password)
         settings = "".join(f"<{name}>{escape(str(it))}</{name}>" for name, it in (profile or {}).items())
-        people = "\n    ".join(user.xml() for user in (User(self.user, self.password), *users))
+        people = "\n    ".join(
+            user.xml(self.password) for user in (User("root"), User(self.user, grants=grants), *users)
+        )
         (self.base / "config.xml").write_text(_CONFIG.format(port=self.port, extra=config))
         (self.base / "users.xml").write_text(_USERS.format(profile=settings, users=people), encoding="utf-8")
 
     def query(
-        self, sql: str, *, user: str = "", password: str | None = None, **settings: str | int
+        self, sql: str, *, user: str = "root", password: str | None = None, **settings: str | int
     ) -> list[tuple[Any, ...]]:
-        """The rows of one statement, sent as a plain HTTP request; ClickHouseError if it is refused."""
+        """The rows of one statement, sent by root as a plain HTTP request; ClickHouseError if it is refused."""
         secret = self.password if password is None else password
-        login = base64.b64encode(f"{user or self.user}:{secret}".encode()).decode()
+        login = base64.b64encode(f"{user}:{secret}".encode()).decode()
         form = {"default_format": "JSONCompact", "output_format_json_quote_64bit_integers": 0, **settings}
         request = urllib.request.Request(
             f"http://{HOST}:{self.port}/?{urlencode(form)}", sql.encode(), {"Authorization": f"Basic {login}"}

@@ -10,6 +10,7 @@ from typing import Any
 
 from mysql.connector.connection import MySQLConnection
 
+from tests.rights import MYSQL
 from tests.servers import engines
 from tests.servers.process import HOST, Server, StartError
 
@@ -24,7 +25,7 @@ CERTIFICATES = {"ssl-ca": "ca.pem", "ssl-cert": "server-cert.pem", "ssl-key": "s
 
 
 class MySQLServer(Server):
-    """MySQL with the user `migrate`, who has all rights on what create_database() made and none elsewhere.
+    """MySQL with the user `migrate`, who has README.md's rights in what create_database() made and none elsewhere.
 
     `options` are further words for the server's command line; `certificates` is a directory with ca.pem,
     server-cert.pem and server-key.pem. Helpers work as root over the socket, so no option locks them out.
@@ -80,10 +81,14 @@ class MySQLServer(Server):
         return str(self.query("SELECT version()")[0][0])
 
     def create_database(self, name: str) -> None:
-        """An empty database, which `migrate` owns."""
-        pattern = name.replace("_", r"\_")
+        """An empty database, where `migrate` has README.md's rights."""
         self.query(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci")
-        self.query(f"GRANT ALL ON `{pattern}`.* TO '{self.user}'@'%'")
+        self.grant(name, *(right for right, _ in MYSQL))
+
+    def grant(self, database: str, *rights: str) -> None:
+        """More rights for `migrate` in a database, as a test's own steps may need them (`TRIGGER`)."""
+        pattern = database.replace("_", r"\_")
+        self.query(f"GRANT {', '.join(rights)} ON `{pattern}`.* TO '{self.user}'@'%'")
 
     def drop_database(self, name: str) -> None:
         self.query(f"DROP DATABASE IF EXISTS `{name}`")

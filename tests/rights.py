@@ -1,0 +1,39 @@
+"""The user `migrate`, as whom the suite runs the job: README.md's rights, read from there, and no more.
+
+Fixtures, queries and cleaning up are root's business. Where a test's own steps need more, the test says so: on MySQL by
+`MySQLServer.grant`. ClickHouse knows its users from its start, so there CLICKHOUSE has what such steps may do beside
+README.md's rights, none of which the shipped steps touch. WATCHFUL is a second user of each ClickHouse, for what README.md
+calls better and not needed: views that write into our tables from elsewhere, and the end of a statement whose reply was lost.
+
+Users of their own have tests about users: test_rights.py, logins and TLS (test_bad_input.py, test_tls.py, test_waiting.py,
+test_secrets.py), definers (test_mysql_schema.py, test_metric_views.py). The compose file's servers make what the official
+images make: an owner of everything in his database.
+"""
+
+import re
+
+from tests.readme import blocks
+from tests.servers.clickhouse import User
+
+Right = tuple[str, str]  # what, and on what
+
+
+def rights(title: str) -> list[Right]:
+    """Each right of one of the section's blocks."""
+    (block,) = (block for block in blocks("Rights", "sql") if block.startswith(f"-- {title}"))
+    grants = re.findall(r"^GRANT (.+) ON (\S+) TO migrate;$", block, re.M)
+    assert len(grants) == block.count("\n") - 1
+    return [(right, on) for listed, on in grants for right in listed.split(", ")]
+
+
+def named(grants: list[Right], left_out: int | None = None) -> list[str]:
+    return [f"{right} ON {on}" for number, (right, on) in enumerate(grants) if number != left_out]
+
+
+CLICKHOUSE, MYSQL, AFTER_ROOT = rights("ClickHouse"), rights("MySQL and MariaDB"), rights("MySQL alone")
+EXACT = named(CLICKHOUSE)
+# Beside them, what the tests' own steps do: in databases of their own, and functions, which belong to none. And a view
+# in `elsewhere` may be seen.
+OWN = [*(f"ALL ON {name}.*" for name in ("shop", "d", "e", "own")), "CREATE TABLE, INSERT ON default.*",
+       "CREATE FUNCTION, DROP FUNCTION ON *.*", "SHOW ON elsewhere.*"]  # fmt: skip
+WATCHFUL = User("watchful", grants=[*EXACT, *OWN, "SYSTEM FLUSH LOGS ON *.*", "SELECT ON system.query_log"])
