@@ -90,6 +90,9 @@ class Side:
         return [*differences(wanted, self.session.same_queries(wanted, self.catalog()), {})]
 
 
+BEYOND = ("EVENT", "TRIGGER", "INDEX")  # README.md's rights: who lacks the first two does not see such objects either
+
+
 @pytest.fixture
 def pair(mysql_servers: Callable[[str], MySQLServer]) -> Iterator[list[Side]]:
     """An empty database on MySQL, and one on MariaDB."""
@@ -98,6 +101,7 @@ def pair(mysql_servers: Callable[[str], MySQLServer]) -> Iterator[list[Side]]:
         for dialect in ENGINES:
             database = Database(mysql_servers(dialect).start(), f"pair_{secrets.token_hex(4)}")
             database.server.create_database(database.name)
+            database.grant(*BEYOND)
             stack.callback(database.server.query, f"DROP DATABASE {database.name}")
             sides.append(Side(stack.enter_context(connected(database)), database))
         yield sides
@@ -106,6 +110,7 @@ def pair(mysql_servers: Callable[[str], MySQLServer]) -> Iterator[list[Side]]:
 @pytest.fixture
 def session(fresh_mysql: Database) -> Iterator[Session]:
     """A session on an empty database of each dialect."""
+    fresh_mysql.grant(*BEYOND)
     with connected(fresh_mysql) as made:
         yield made
 
@@ -279,6 +284,7 @@ def test_each_drift_is_seen_as_what_it_is(mysql_server: MySQLServer) -> None:
     for number, (name, (sql, expected)) in enumerate(tried):
         database = Database(mysql_server.start(), f"drift_{number}")
         mysql_server.create_database(database.name)
+        database.grant(*BEYOND)
         with connected(database) as session:
             side = Side(session, database)
             session.run(SCHEMA)
@@ -320,7 +326,20 @@ def test_a_view_that_cannot_be_judged_now_is_no_drift(session: Session, fresh_my
 
 
 def test_a_body_that_may_not_be_read_is_no_body(fresh_mysql: Database) -> None:
-    """A user without the right to see a routine must not take it for an empty one."""
-    fresh_mysql.query("CREATE PROCEDURE p() BEGIN END")
+    """A user without the right to see a routine or a view must not take it for an empty one, nor for a broken one."""
+    fresh_mysql.query("CREATE PROCEDURE p() BEGIN END; CREATE VIEW v AS SELECT 1 AS n")
     with connected(fresh_mysql) as session:
-        assert session.everything()[Object("procedure", "p")]["body"] == catalogs.INVISIBLE
+        found, view = session.everything(), Object("view", "v")
+        judged = session.same_queries({view: {"query": "select 1 AS `n`"}}, found)
+        assert found[Object("procedure", "p")]["body"] == judged[view]["query"] == catalogs.INVISIBLE
+
+
+def test_a_trigger_is_seen_by_whoever_may_make_one(fresh_mysql: Database) -> None:
+    """README.md's user has not that right; MariaDB shows it to him all the same."""
+    fresh_mysql.query("CREATE TABLE t (n INT); CREATE TRIGGER fires BEFORE INSERT ON t FOR EACH ROW SET NEW.n = 1")
+    seen = []
+    for rights in ("SELECT", "TRIGGER"):
+        fresh_mysql.grant(rights)
+        with connected(fresh_mysql) as session:
+            seen.append([item.name for item in session.everything() if item.kind == "trigger"])
+    assert seen == [["fires"] * (fresh_mysql.dialect == "mariadb"), ["fires"]]
