@@ -32,8 +32,8 @@ def named(grants: list[Right], left_out: int | None = None) -> list[str]:
 
 CLICKHOUSE, MYSQL, AFTER_ROOT = rights("ClickHouse"), rights("MySQL and MariaDB"), rights("MySQL alone")
 EXACT = named(CLICKHOUSE)
-# Beside them, what the tests' own steps do: in databases of their own, and functions, which belong to none. And a view
-# in `elsewhere` may be seen.
-OWN = [*(f"ALL ON {name}.*" for name in ("shop", "d", "e", "own")), "CREATE TABLE, INSERT ON default.*",
+# Beside them, what the tests' own steps do: in databases of their own, in `default` (which in this engine is a directory of
+# files too), and functions, which belong to no database. A view in `elsewhere` may be seen.
+OWN = [*(f"ALL ON {name}.*" for name in ("shop", "d", "e", "own")), "CREATE TABLE, INSERT ON default.*", "READ ON FILE",
        "CREATE FUNCTION, DROP FUNCTION ON *.*", "SHOW ON elsewhere.*"]  # fmt: skip
 WATCHFUL = User("watchful", grants=[*EXACT, *OWN, "SYSTEM FLUSH LOGS ON *.*", "SELECT ON system.query_log"])

@@ -663,7 +663,7 @@ def test_the_views_outlive_the_user_who_made_them(free: bool) -> None:
         class As:
             """The server for another user."""
             def __init__(self, user: str, password: str) -> None:
-                self.query = partial(server.query, user=user, password=password)
+                self.user, self.query = user, partial(server.query, password=password)
         first, second = run(As("first", "secret-1")), run(As("second", "secret-2"))  # type: ignore[arg-type]
         for number in ("0001", "0002", "0003", "0004"):
             for statement in statements(number):

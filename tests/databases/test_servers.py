@@ -45,7 +45,7 @@ def test_clickhouse_is_the_pinned_engine(clickhouse: ClickHouseServer) -> None:
 def test_clickhouse_refuses_as_a_server(clickhouse: ClickHouseServer, statement: str, code: int) -> None:
     """The listener parses as a server does, not as clickhouse-local, through the driver that the job uses."""
     client = clickhouse_connect.get_client(
-        host="127.0.0.1", port=clickhouse.port, username="migrate", password=clickhouse.password
+        host="127.0.0.1", port=clickhouse.port, username="root", password=clickhouse.password
     )
     with pytest.raises(DatabaseError) as refusal:
         client.command(statement)
