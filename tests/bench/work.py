@@ -71,6 +71,7 @@ class Servers:
         self.clickhouse.query("CREATE DATABASE bench")
         self.mysql.drop_database(self.database)
         self.mysql.create_database(self.database)
+        self.mysql.grant(self.database, "ALL")  # for the peers
 
 
 @contextlib.contextmanager
