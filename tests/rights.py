@@ -1,13 +1,12 @@
 """The user `migrate`, as whom the suite runs the job: README.md's rights, read from there, and no more.
 
-Fixtures, queries and cleaning up are root's business. Where a test's own steps need more, the test says so: on MySQL by
-`MySQLServer.grant`. ClickHouse knows its users from its start, so there CLICKHOUSE has what such steps may do beside
-README.md's rights, none of which the shipped steps touch. WATCHFUL is a second user of each ClickHouse, for what README.md
-calls better and not needed: views that write into our tables from elsewhere, and the end of a statement whose reply was lost.
+Fixtures, queries and cleaning up are root's business. What a test's own steps need beyond that is granted in the test, on
+MySQL by `Database.grant`. ClickHouse knows its users from its start, so there OWN is for all of them; no shipped step touches
+it. WATCHFUL may read the query log too, where replies of INSERTs get lost on purpose: README.md calls that better.
 
-Users of their own have tests about users: test_rights.py, logins and TLS (test_bad_input.py, test_tls.py, test_waiting.py,
-test_secrets.py), definers (test_mysql_schema.py, test_metric_views.py). The compose file's servers make what the official
-images make: an owner of everything in his database.
+Other users have tests that are about users: test_rights.py, logins and TLS (test_bad_input.py, test_tls.py, test_waiting.py),
+few rights and definers (test_crash.py, test_converge_clickhouse.py, test_mysql_schema.py, test_metric_views.py). A compose
+file's user owns his database, as the official images make him; what other tools are measured on has no limits (tests/bench).
 """
 
 import re

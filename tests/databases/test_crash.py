@@ -55,7 +55,7 @@ def victim(request: pytest.FixtureRequest) -> Iterator[MySQLServer | ClickHouseS
 def target(server: MySQLServer | ClickHouseServer, what: str) -> Target:
     if isinstance(server, ClickHouseServer):
         return ClickHouseTarget(server, OLD_CLICKHOUSE.build if what == "old" else None,
-                                "watchful" if what == "fixture" else "migrate")
+                                WATCHFUL.name if what == "fixture" else "migrate")
     return MySQLTarget(server, OLD_MYSQL if what == "old" else "", FIXTURE if what == "fixture" else ())
 
 
@@ -84,7 +84,7 @@ def test_a_killed_run_is_completed_by_the_next(victim: MySQLServer | ClickHouseS
 @pytest.fixture
 def watched(servers: Servers) -> Servers:
     """Both databases, for a user who may read ClickHouse's query log."""
-    return replace(servers, user="watchful")
+    return replace(servers, user=WATCHFUL.name)
 
 
 HALF = """CREATE TABLE people (n INT);

@@ -21,6 +21,7 @@ from tests.databases.conftest import Steps, one_dialect
 from tests.databases.crash import Run
 from tests.databases.test_lock import LOCK
 from tests.databases.test_waiting import asking, serving
+from tests.rights import WATCHFUL
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MySQLServer
 from tests.servers.process import HOST
@@ -246,7 +247,7 @@ class Bench:
 
     def url(self, port: int | None = None) -> str:
         if isinstance(self.server, ClickHouseServer):
-            url = self.server.url(user="watchful")  # who learns the end of INSERTs whose replies are lost
+            url = self.server.url(user=WATCHFUL.name)  # who learns the end of INSERTs whose replies are lost
         else:
             url = self.server.url(self.name, ssl_mode="DISABLED")
         return url.replace(f"{HOST}:{self.server.port}", f"{HOST}:{port or self.server.port}")

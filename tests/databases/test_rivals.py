@@ -20,6 +20,7 @@ from migrator.steps import discover
 from tests.conftest import FIGURES, Database, Servers
 from tests.databases.conftest import Sent, listening
 from tests.databases.crash import FIXTURE, ClickHouseTarget, MySQLTarget, Run
+from tests.rights import WATCHFUL
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MySQLServer
 

@@ -23,6 +23,7 @@ from tests.databases.test_job import check_log
 from tests.databases.test_lock import LOCK
 from tests.databases.test_matrix import CLICKHOUSE, MYSQL
 from tests.job import ROOT, Job, JobResult
+from tests.rights import WATCHFUL
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import MySQLServer
 from tests.servers.process import HOST, free_port
@@ -84,7 +85,7 @@ class Chain:
 
     def __init__(self, steps: Path, clickhouse: ClickHouseServer, mysql: MySQLServer) -> None:
         self.clickhouse, self.mysql = clickhouse, mysql
-        self.targets = (ClickHouseTarget(clickhouse, self.build, "watchful"), MySQLTarget(mysql, OLD_MYSQL))
+        self.targets = (ClickHouseTarget(clickhouse, self.build, WATCHFUL.name), MySQLTarget(mysql, OLD_MYSQL))
         self.environ = {target.variable: target.url(target.server.port) for target in self.targets} | {
             "MIGRATE_STEPS_DIR": str(steps), "MIGRATE_WAIT_TIMEOUT": "20", "MIGRATE_LOCK_TIMEOUT": "20"}
 
