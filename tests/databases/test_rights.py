@@ -6,9 +6,9 @@ import pytest
 
 from migrator.statements import split
 from tests import job
-from tests.conftest import Database
+from tests.conftest import Database, Servers
 from tests.databases import mysql_shapes as shapes
-from tests.rights import AFTER_ROOT, CLICKHOUSE, EXACT, MYSQL, Right, named
+from tests.rights import AFTER_ROOT, CLICKHOUSE, EXACT, MYSQL, OWN, Right, named
 from tests.servers.clickhouse import ClickHouseServer, User
 from tests.servers.process import canary
 
@@ -31,7 +31,7 @@ def limited() -> Iterator[ClickHouseServer]:
     """A ClickHouse with a user for README.md's rights, and one for each of them left out."""
     users = [User("exact", PASSWORD, EXACT)]
     users += [User(f"without_{number}", PASSWORD, named(CLICKHOUSE, number)) for number in range(len(CLICKHOUSE))]
-    users += [User(name, PASSWORD, grants) for name, grants in WIDER.items()]
+    users += [User(name, PASSWORD, grants) for name, grants in (WIDER | {"own": OWN}).items()]
     with ClickHouseServer(users=users) as server:
         yield server
 
@@ -45,6 +45,20 @@ def run(server: ClickHouseServer, user: str, *args: str) -> job.JobResult:
 def made(server: ClickHouseServer) -> list[str]:
     names = server.query("SELECT name FROM system.databases WHERE name IN ('migrate', 'metrics')")
     return [name for (name,) in names]
+
+
+def test_the_suite_runs_as_this_user(limited: ClickHouseServer, servers: Servers) -> None:
+    """With these rights, and on ClickHouse in its tests' own databases, and nothing else."""
+    held = {user: set(server.query(f"SELECT access_type, database, table FROM system.grants WHERE user_name = '{user}'"))
+            for server, user in [(limited, "exact"), (limited, "own"), (servers.clickhouse, servers.user)]}
+    assert held["migrate"] == held["exact"] | held["own"]
+    assert not {database for _, database, _ in held["own"]} & {"migrate", "metrics", "system"}
+
+    mysql, user = servers.mysql, f"'{servers.mysql.server.user}'@'%'"
+    granted = mysql.query("SELECT privilege_type FROM information_schema.schema_privileges WHERE"
+                          f' grantee = "{user}" AND REPLACE(table_schema, "\\\\", "") = DATABASE()')
+    assert sorted(right for (right,) in granted) == sorted(right for right, _ in MYSQL)
+    assert mysql.query(f'SELECT privilege_type FROM information_schema.user_privileges WHERE grantee = "{user}"') == [("USAGE",)]
 
 
 def test_these_rights_are_enough_on_clickhouse(limited: ClickHouseServer) -> None:
