@@ -60,9 +60,8 @@ def test_every_finding_is_explained() -> None:
     assert judged([*bandit(tools), *hadolint(tools), *detect_secrets(tools)], EXPLAINED) == ([], set())
 
 
-@pytest.mark.full
 def test_every_finding_of_checkov_is_explained(tmp_path: Path) -> None:
-    """In the Dockerfiles and the rendered chart. It takes longer to install than all other tests of this file to run."""
+    """In the Dockerfiles and the rendered chart."""
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     (manifests / "chart.yaml").write_text(Helm(fetch(PACKAGES["helm 4"]), tmp_path).text(BASE))
