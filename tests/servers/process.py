@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,11 +54,15 @@ class Server:
         self.port = port or free_port()
         self.password = canary() if password is None else password
         self._process: subprocess.Popen[bytes] | None = None
+        # A proxy kills in a thread of its own: who starts the server again waits until it is dead.
+        self._changing = threading.RLock()
 
     def start(self, timeout: float = 60) -> Self:
         """Return when the server answers, at once if it runs; StartError with its log after `timeout` s."""
-        if self.running:
-            return self
+        with self._changing:
+            return self if self.running else self._started(timeout)
+
+    def _started(self, timeout: float) -> Self:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(),
@@ -88,12 +93,13 @@ class Server:
 
     def kill(self) -> None:
         """kill -9, as a crash would."""
-        if self._process:
-            self._watcher.kill()
-            self._watcher.communicate()
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        with self._changing:
+            if self._process:
+                self._watcher.kill()
+                self._watcher.communicate()
+                self._process.kill()
+                self._process.communicate()
+                self._process = None
 
     def close(self) -> None:
         """Stop and forget the data."""
