@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -107,6 +106,8 @@ def _say_error(kind: type[BaseException], error: BaseException, trace: Traceback
 if __name__ == "__main__":
     code = main(sys.argv[1:], os.environ)
     for stream in filter(None, (sys.stdout, sys.stderr)):
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105  # contextlib would be loaded for this alone
             stream.flush()
+        except OSError:
+            pass
     os._exit(code)  # what else ends a process takes OpenSSL away from a thread that still waits for a server: SIGSEGV
