@@ -440,10 +440,15 @@ def _wait(run: Any, most: int = 0) -> None:
 
 
 def _behind(run: Any, view: str, now: int) -> int:
-    """How many of the samples that arrived until `now` a view has yet to take in."""
+    """How many of the samples that arrived until `now` a view has yet to take in, and to have succeeded with.
+
+    A note is there before the rows that are derived from it.
+    """
     return int(run.clickhouse.query(f"""
         SELECT sum(samples) FROM (
             SELECT arrived, minute, cluster_id, count() AS samples FROM metrics.metric_samples
             WHERE arrived <= toDateTime({now}) GROUP BY arrived, minute, cluster_id
             HAVING (arrived, minute, cluster_id, samples) NOT IN (
-                SELECT arrived, minute, cluster_id, samples FROM metrics.{view.replace('note', 'noted')}))""")[0][0])
+                SELECT arrived, minute, cluster_id, samples FROM metrics.{view.replace('note', 'noted')}
+                WHERE success < (SELECT max(last_success_time) FROM system.view_refreshes
+                                 WHERE database = 'metrics' AND view = '{view}')))""")[0][0])

@@ -6,8 +6,7 @@ it. WATCHFUL may read the query log too, where replies of INSERTs get lost on pu
 
 Other users have tests that are about users: test_rights.py, logins and TLS (test_bad_input.py, test_tls.py, test_waiting.py),
 few rights and definers (test_crash.py, test_converge_clickhouse.py, test_mysql_schema.py, test_metric_views.py). A compose
-file's user owns his database, as the official images make him; what other tools are measured on has no limits (tests/bench),
-nor has who carries out parts of steps without the job in test_metric_views.py.
+file's user owns his database, as the official images make him; what other tools are measured on has no limits (tests/bench).
 """
 
 import re

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from migrator.statements import split
 from tests.conftest import FIGURES
+from tests.rights import EXACT
 from tests.scrapes import COLUMNS, MINUTE, Point, expected, insert, moment, scrape
 from tests.servers.clickhouse import ClickHouseError, ClickHouseServer, User
 
@@ -66,7 +67,7 @@ def create(server: ClickHouseServer, generation: str = "B", every: str = "3 SECO
         server.query(GENERATIONS[generation])
     for step in ("0001", "0002", "0003", "0004"):
         for statement in statements(step):
-            server.query(statement.replace("REFRESH EVERY 3 SECOND", f"REFRESH EVERY {every}"))
+            server.query(statement.replace("REFRESH EVERY 3 SECOND", f"REFRESH EVERY {every}"), user=server.user)
     return server
 
 
@@ -76,7 +77,7 @@ def metrics_schema() -> Iterator[ClickHouseServer]:
 
     Each test of this module uses clusters of its own.
     """
-    with ClickHouseServer() as server:
+    with ClickHouseServer(grants=EXACT) as server:
         yield create(server, every="1 YEAR")
 
 
@@ -512,7 +513,8 @@ def step(number: str = "0004") -> dict[str, Any]:
 
 def run(server: ClickHouseServer, backfill_days: float = 7) -> Any:
     """What the job gives to a step, as far as step 0004 asks for it; the schema is there already."""
-    session = SimpleNamespace(query=server.query, execute=server.query, changes=lambda definitions: [],
+    query = partial(server.query, user=server.user)
+    session = SimpleNamespace(query=query, execute=query, changes=lambda definitions: [],
                               converge=lambda definitions: None, progress=lambda **figures: None)
     return SimpleNamespace(clickhouse=session, settings=SimpleNamespace(backfill_days=backfill_days))
 
@@ -661,7 +663,7 @@ def test_the_views_outlive_the_user_who_made_them(free: bool) -> None:
         class As:
             """The server for another user."""
             def __init__(self, user: str, password: str) -> None:
-                self.query = partial(server.query, user=user, password=password)
+                self.user, self.query = user, partial(server.query, password=password)
         first, second = run(As("first", "secret-1")), run(As("second", "secret-2"))  # type: ignore[arg-type]
         for number in ("0001", "0002", "0003", "0004"):
             for statement in statements(number):
