@@ -108,6 +108,6 @@ if __name__ == "__main__":
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:  # noqa: SIM105  # contextlib would be loaded for this alone
             stream.flush()
-        except OSError:
+        except (OSError, ValueError):  # nobody reads it any more, or a step has closed it
             pass
     os._exit(code)  # what else ends a process takes OpenSSL away from a thread that still waits for a server: SIGSEGV

@@ -309,6 +309,8 @@ def apply(run):
 """),
     "closes what the log is written to": (6, f"{PYTHON}:4: apply raised ValueError: x", "import os, sys\ndef apply(run):\n"
                                           "    os.close(1)\n    raise ValueError('x')\n"),
+    "closes its streams": (6, f"{PYTHON}:5: apply raised ValueError: x", "import sys\ndef apply(run):\n"
+                           "    sys.stdout.close()\n    sys.stderr.close()\n    raise ValueError('x')\n"),
 }  # fmt: skip
 VERIFICATIONS = {
     "writes": (2, "0001_s.mysql.verify.sql:2: not a query", "SELECT 1 FROM DUAL WHERE FALSE;\nDROP TABLE kept"),
