@@ -54,7 +54,7 @@ class Session:
     def __init__(self, database: Database, run: Run):
         self._database, self._run = database, run
         self.target, self.dialect, self.log = database.target, database.dialect, run.log
-        self.step = run.step.stem
+        self.step, self.patience = run.step.stem, run.settings.lock_timeout
         self._number = 0
 
     def query(self, sql: str) -> Rows:

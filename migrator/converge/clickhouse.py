@@ -18,10 +18,11 @@ from migrator.converge.clickhouse_definitions import engine_clauses, of_table, r
 from migrator.converge.clickhouse_rebuild import KEYS, Rebuild, held
 from migrator.converge.clickhouse_refusals import (
     refuse_expiry,
-    refuse_failed_mutations,
     refuse_misfits,
     refuse_missing_rights,
+    refuse_running_mutations,
     refuse_small_disk,
+    unfinished_mutations,
 )
 from migrator.errors import VerificationFailed, WouldLoseData, WrongServer
 
@@ -92,7 +93,7 @@ class Comparison:
                 if change.bytes:
                     table = step.name if isinstance(step, Rebuild) else change.sql.split()[2]
                     refuse_small_disk(self.query, table, needed)
-        refuse_failed_mutations(self.query, self.found)
+        refuse_running_mutations(self.query, self.found)
         return plan
 
     def _refuse(self, rebuild: Rebuild) -> None:
@@ -102,11 +103,19 @@ class Comparison:
         rebuild.refuse()
 
     def wait_for_mutations(self, session: Any) -> None:
-        """Wait until no earlier mutation runs on the tables that differ: it would change rows while they are copied."""
-        total = 0
-        while running := refuse_failed_mutations(self.query, self.found):
-            total = max(total, running)
-            session.progress(done=total - running, total=total, unit="earlier mutations")
+        """Wait for those that a killed run of ours left on the tables that differ; they would run beside the copy.
+
+        Raises WrongServer when for `session.patience` seconds none of their parts was done.
+        """
+        left, total, ends = 0, 0, 0.0
+        while running := unfinished_mutations(self.query, self.found):
+            parts = sum(mutation.parts for mutation in running)
+            if parts != left or not ends:
+                left, total, ends = parts, max(total, parts), time.monotonic() + session.patience
+            elif time.monotonic() > ends:
+                raise WrongServer(f"a mutation of {running[0].table} has not got on for {session.patience:g} s:"
+                                  f" {running[0].command}; look why (SYSTEM START MERGES?), or {running[0].kill}")
+            session.progress(done=total - parts, total=total, unit="parts of earlier mutations")
             time.sleep(PAUSE)
 
     def _steps(self) -> Iterator[Change | Rebuild]:

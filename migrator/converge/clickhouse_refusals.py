@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from migrator.catalogs import split_top
 from migrator.catalogs.clickhouse import Query, quote
@@ -12,6 +13,7 @@ from migrator.converge.clickhouse_definitions import of_table, sql_name
 from migrator.errors import AccessDenied, MigrateError, WouldLoseData, WrongServer
 
 SHOWN = 5  # rows in an error
+CHANGES_ROWS = re.compile(r"\(?(UPDATE|DELETE)\b")  # as a lightweight DELETE does; newer servers write brackets
 
 
 def lossless(old: str, new: str) -> bool:
@@ -68,19 +70,41 @@ def _expired(ttl: str) -> str:
     return " OR ".join(f"({condition})" for condition in conditions) or "0"
 
 
-def refuse_failed_mutations(query: Query, tables: Iterable[str]) -> int:
-    """How many mutations are still running on the tables. Raises WrongServer for a failed one: it would block ours."""
-    running = 0
+class Mutation(NamedTuple):
+    """One that has not ended: its table, what it does, how many parts it still has to rewrite, and how to end it."""
+
+    table: str
+    command: str
+    parts: int
+    kill: str
+
+
+def unfinished_mutations(query: Query, tables: Iterable[str]) -> list[Mutation]:
+    """Those that still run on the tables. Raises WrongServer for one that fails: the server would repeat it for ever."""
+    running = []
     for table in tables:
-        for mutation, command, reason in query("SELECT mutation_id, command, latest_fail_reason FROM system.mutations"
-                                               f" WHERE {of_table(table)} AND NOT is_done"):
+        database, _, name = table.partition(".")
+        for number, command, parts, reason in query(
+                "SELECT mutation_id, command, parts_to_do, latest_fail_reason FROM system.mutations"
+                f" WHERE {of_table(table)} AND NOT is_done ORDER BY mutation_id"):
+            kill = (f"KILL MUTATION WHERE database = {quote(database)} AND table = {quote(name)} AND"
+                    f" mutation_id = {quote(number)}")
             if reason:
-                database, _, name = table.partition(".")
-                raise WrongServer(f"an earlier mutation of {table} fails ({command}: {reason}); correct its cause, or"
-                                  f" KILL MUTATION WHERE database = {quote(database)} AND table = {quote(name)} AND"
-                                  f" mutation_id = {quote(mutation)}")
-            running += 1
+                raise WrongServer(f"an earlier mutation of {table} fails ({command}: {reason}); correct its cause, or {kill}")
+            running.append(Mutation(table, command, parts, kill))
     return running
+
+
+def refuse_running_mutations(query: Query, tables: Iterable[str]) -> None:
+    """Raise WrongServer while somebody's UPDATE or DELETE runs on the tables: it changes the rows that are compared.
+
+    Not for one that rewrites columns or indexes. A killed run of ours leaves such, and `converge` waits for them.
+    """
+    for running in unfinished_mutations(query, tables):
+        if CHANGES_ROWS.match(running.command):
+            raise WrongServer(f"a mutation of {running.table} still runs: {running.command}, {running.parts} parts"
+                              " to do; what differs there can be changed after it: run again when it has ended, or"
+                              f" {running.kill}")
 
 
 def refuse_small_disk(query: Query, table: str, needed: int) -> None:

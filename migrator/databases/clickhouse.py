@@ -327,15 +327,15 @@ class ClickHouse:
         return probe.took_effect(self.query, sql, kind, intent, self.answer(sql, kind).text)
 
     def unfinished(self, kind: Kind) -> str:
-        from migrator.converge.clickhouse_refusals import refuse_failed_mutations
+        from migrator.converge.clickhouse_refusals import unfinished_mutations
 
         if kind.verb not in ("ALTER", "DELETE") or not kind.name:
             return ""
         database = kind.name.database or self.query("SELECT currentDatabase()")[0][0]
-        table, running = f"{database}.{kind.name.name}", 0
+        table, running = f"{database}.{kind.name.name}", []
         with contextlib.suppress(Forbidden):
-            running = refuse_failed_mutations(self.query, [table])
-        return f"{running} mutation(s) of {table}" if running else ""
+            running = unfinished_mutations(self.query, [table])
+        return f"{len(running)} mutation(s) of {table}" if running else ""
 
     def execute_once(self, sql: str, kind: Kind, before: Sequence[Entry], done: Entry, label: str) -> None:
         self.write_journal(before)

@@ -103,6 +103,9 @@ REFUSED = {  # what the line must say
         all_in("E for a year"), ("INSERT INTO metrics.PodMetrics (ts, pod_name) VALUES (now() - INTERVAL 40 DAY, 'old')",))),
     "a table in the way": (["metrics.NodeMetrics__new is in the way", "rename"], Metrics(
         all_in("B"), ("CREATE TABLE metrics.NodeMetrics__new (k UInt8) ENGINE = MergeTree ORDER BY k",))),
+    "a running mutation": (["a mutation of metrics.PodMetrics still runs", "run again when it has ended, or KILL"], Metrics(
+        all_in("A"), ("SYSTEM STOP MERGES metrics.PodMetrics", "ALTER TABLE metrics.PodMetrics UPDATE restarts = 1 WHERE 1"
+                      " SETTINGS mutations_sync = 0"))),
 }  # fmt: skip
 
 
