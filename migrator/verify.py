@@ -65,6 +65,10 @@ def _views(live: Catalog, expected: Expected, touched: set[str]) -> Iterable[Fin
     tables and views with a finding of their own, which says it already.
     """
     owned = {item.table for item in expected.objects if item.kind in RELATIONS} - expected.shared.keys()
+    names: dict[tuple[str, str], set[str]] = {}  # by kind and table
+    for item, attributes in live.items():
+        if not attributes.get("default", "").startswith(("MATERIALIZED", "ALIAS", "EPHEMERAL")):
+            names.setdefault((item.kind, item.table), set()).add(item.name)
     for item, view in live.items():
         target = view.get("target", "") if item.kind == "view" else ""
         if target not in owned:
@@ -73,9 +77,7 @@ def _views(live: Catalog, expected: Expected, touched: set[str]) -> Iterable[Fin
             yield Finding(EXTRA, str(item), f"no other view writes into {target}", f"{item.table} does",
                           f"its rows mix with the owned ones: DROP VIEW {item.table}, or add it in a new step")
             continue
-        outputs = {o.name for o in live if o.kind == "output" and o.table == item.table}
-        columns = {o.name for o, column in live.items() if o.kind == "column" and o.table == target
-                   and not column["default"].startswith(("MATERIALIZED", "ALIAS", "EPHEMERAL"))}
+        outputs, columns = names.get(("output", item.table), set()), names.get(("column", target), set())
         if columns and outputs != columns and not touched & {item.table, target}:
             lost, empty = ", ".join(sorted(outputs - columns)), ", ".join(sorted(columns - outputs))
             yield Finding(DIFFERENT, str(item), f"exactly the columns of {target}",

@@ -64,8 +64,9 @@ def differences(expected: Mapping[Object, Attributes], live: Catalog, shared: Ma
                    else (MISSING, item, describe(wanted), "none"))
         elif item.table not in gone:
             yield MISSING, item, describe(wanted), "none"
+    complete = owned - gone - shared.keys()
     for item, found in live.items():
-        if item.name and item.table in owned - gone - shared.keys() and item not in expected:
+        if item.name and item.table in complete and item not in expected:
             yield EXTRA, item, "none", describe(found)
 
 
