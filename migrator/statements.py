@@ -269,6 +269,11 @@ def encoded(text: str) -> Iterator[bytes]:
     return (text[at : at + PIECE].encode() for at in range(0, len(text), PIECE))
 
 
+def encoded_size(text: str) -> int:
+    """The bytes of a text as UTF-8."""
+    return len(text) if text.isascii() else sum(map(len, encoded(text)))
+
+
 def scan(text: str, dialect: str) -> Iterator[Token]:
     """A whole file in coarse pieces that add up to it: code, string, pragma, space, comment, end, command."""
     return (Token(kind, text[begin:end], begin) for kind, begin, end in _SCANS[dialect](text, single=False))

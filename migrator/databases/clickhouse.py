@@ -25,7 +25,7 @@ from migrator.journal import Answer, Entry, into
 from migrator.kinds import Kind
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
-from migrator.statements import encoded
+from migrator.statements import encoded, encoded_size
 
 quote = catalogs.quote
 OLDEST = (24, 10)  # the first release in which refreshable materialized views need no experimental switch
@@ -174,7 +174,7 @@ class ClickHouse:
         marks = {"query_id": self.running, "log_comment": f"{self._mark} {label}".strip()}
         limits = SEND if self._writes else READ_ONLY
         # Any statement, not only an INSERT: `raw_insert` alone sends pieces, where `command` would copy a big text.
-        size = {"Content-Length": str(sum(map(len, encoded(sql))))}
+        size = {"Content-Length": str(encoded_size(sql))}
         self._sent(lambda: self._client.raw_insert(insert_block=encoded(sql), transport_settings=size,
                                                    settings={**limits, **marks, **self._session}), changes=True)
         self.running = ""

@@ -26,7 +26,7 @@ from migrator.journal import Answer, Entry, into
 from migrator.kinds import Kind
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
-from migrator.statements import PIECE, encoded
+from migrator.statements import PIECE, encoded, encoded_size
 
 quote = catalogs.quote
 # MariaDB before 10.8 ignores DESC in an index, before 10.10 gives TIMESTAMP columns defaults of its own.
@@ -147,7 +147,7 @@ class Packets(NetworkBrokerPlain):
         if not self.text:
             super().send(sock, address, payload, *args, **numbers)
             return
-        size, sent = len(payload) + sum(map(len, encoded(self.text))), 0
+        size, sent = len(payload) + encoded_size(self.text), 0
         if size >= self.too_many:
             raise mysql.connector.OperationalError(f"{size} bytes; the server takes less than max_allowed_packet, which is"
                                                    f" {self.too_many}", 1153)

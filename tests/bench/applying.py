@@ -1,58 +1,66 @@
-"""1,000 trivial steps, 500 on each database, against the bare statements and the rows of journal and ledger.
+"""1,000 trivial steps, 500 on each database, against sending the same statements and rows of journal and ledger bare.
 
 Of two kinds: a plain CREATE TABLE needs an intent in the journal, one with IF NOT EXISTS is sent again after a crash.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.measure import JOB, TURNS, Spent, in_turns, run, table
-from tests.bench.work import CONNECT, STATEMENTS, Servers, servers, write_steps
+from tests.bench.measure import JOB, ROOT, TURNS, Spent, in_turns, run, table
+from tests.bench.work import CONNECT, Servers, servers, write_steps
 
 EACH = 500
-# For each step the statement and the ledger's row, and around them the intent and its end; no lock, no look at a catalog, no log.
-BARE = CONNECT + f"""
-plain = "plain" in sys.argv
+# The job, with all that it sends to be carried out written down: not its questions, nor what it does for its lock.
+RECORD = f"""
+import json, os, sys
+sys.path.insert(0, {str(ROOT)!r})
+import entrypoint
+from migrator.databases.clickhouse import SEND, ClickHouse
+from migrator.databases.mysql import MySQL
+sent = []
+execute, send = ClickHouse.execute, MySQL._sent
 
-def clickhouse_send(sql):
-    clickhouse.command(sql, settings={{"async_insert": 0, "wait_end_of_query": 1}})
+def to_clickhouse(self, sql, label=""):
+    if label not in ("lock", "heartbeat"):
+        sent.append(("clickhouse", sql))
+    return execute(self, sql, label)
 
-clickhouse_send("CREATE DATABASE IF NOT EXISTS migrate")
-clickhouse_send("CREATE TABLE migrate.ledger (version UInt32, text String) ENGINE = ReplacingMergeTree ORDER BY version")
-clickhouse_send("CREATE TABLE migrate.journal (version UInt32, text String) ENGINE = ReplacingMergeTree"
-                " PARTITION BY version ORDER BY version")
-mysql.cmd_query("CREATE TABLE ledger (version INT NOT NULL PRIMARY KEY, text TEXT) ENGINE=InnoDB")
-mysql.cmd_query("CREATE TABLE journal (version INT NOT NULL PRIMARY KEY, text TEXT) ENGINE=InnoDB")
-for n in range({EACH}):
-    row = f"(version, text) VALUES ({{n}}, '{{'0' * 200}}')"
-    if plain:
-        clickhouse_send(f"INSERT INTO migrate.journal {{row}}")
-    clickhouse_send({STATEMENTS["clickhouse"]!r}.format(n))
-    clickhouse_send(f"INSERT INTO migrate.ledger {{row}}")
-    if plain:
-        clickhouse_send(f"ALTER TABLE migrate.journal DROP PARTITION {{n}}")
-        mysql.cmd_query(f"REPLACE INTO journal {{row}}")
-    mysql.cmd_query({STATEMENTS["mysql"]!r}.format(n))
-    if plain:
-        mysql.cmd_query("BEGIN")
-    mysql.cmd_query(f"INSERT INTO ledger {{row}}")
-    if plain:
-        mysql.cmd_query(f"DELETE FROM journal WHERE version = {{n}}")
-        mysql.cmd_query("COMMIT")
+def to_mysql(self, sql):
+    rows = send(self, sql)
+    if not sql.startswith(("SELECT", "SET", "SHOW")):
+        sent.append(("mysql", sql))
+    return rows
+
+ClickHouse.execute, MySQL._sent = to_clickhouse, to_mysql
+assert entrypoint.main([], os.environ) == 0
+with open(sys.argv[1], "w") as file:
+    json.dump([SEND, sent], file)
+"""
+BARE = CONNECT + """
+import json
+settings, sent = json.load(open(sys.argv[6]))
+for target, sql in sent:
+    if target == "mysql":
+        mysql.cmd_query(sql)
+    else:
+        clickhouse.command(sql, settings=settings)
 """
 
 
 def main(turns: int = TURNS) -> None:
     with servers() as both, tempfile.TemporaryDirectory() as folder:
         for kind in ("plain", "IF NOT EXISTS"):
-            directory = write_steps(Path(folder) / "steps", EACH, EACH)
+            directory, sent = write_steps(Path(folder) / "steps", EACH, EACH), Path(folder) / "sent.json"
             if kind == "plain":
                 for path in directory.iterdir():
                     path.write_text(path.read_text().replace("IF NOT EXISTS ", ""))
             environ = both.environ | {"MIGRATE_STEPS_DIR": str(directory), "MIGRATE_VERIFY": "steps"}
-            bare, ours = f"{kind}: bare, with journal and ledger", f"{kind}: migrate"
-            medians = in_turns(turns // 3, {bare: fresh(both, both.script(BARE, kind)), ours: fresh(both, JOB, environ)})
+            both.empty()
+            run([sys.executable, "-c", RECORD, str(sent)], environ)
+            bare, ours = f"{kind}: what is sent, bare", f"{kind}: migrate"
+            medians = in_turns(turns // 3, {bare: fresh(both, both.script(BARE, str(sent))), ours: fresh(both, JOB, environ)})
             table(medians, bare)
             print(f"   a step: {medians[ours].wall / 2 / EACH * 1000:.2f} ms")
 
