@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import math
 import re
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -36,6 +37,7 @@ SQL_MODE = ("ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE
 METADATA_LOCK_SECONDS = 5  # a waiting ALTER blocks every new reader of the table: wait briefly, then try again
 DDL_PATIENCE_SECONDS = 60  # for a lock held by somebody's open transaction, in all
 PAUSE_SECONDS = 0.5
+SURE_SECONDS = 0.25  # between two questions whose the lock is, while nothing could have freed it
 SILENCE_SECONDS = 1  # after which a server that does not greet is asked whether it is another kind
 GIVE_UP_SECONDS = 2  # for the connection that ends another one
 OWNER = -1  # no step's number: who took the lock last is in the journal, for no plain user may ask the server whose a lock is
@@ -61,6 +63,7 @@ CODES = {"mysql": Codes({1205, DEADLOCK, 3572, 3058}, _LOST | {3032, 3169, 4031}
          "mariadb": Codes({1205, DEADLOCK}, _LOST | {1927}, {1317, 1180, 1969})}
 # One transaction with their journal row: they commit nothing by themselves.
 ATOMIC = ("INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "WITH", "LOAD", "DO", "TABLE", "VALUES")
+FREES_NO_LOCK = re.compile(r"(?i)\s*(CREATE|ALTER|DROP|RENAME|TRUNCATE)\b")
 PROGRAMS = ("CALL", "EXECUTE", "BEGIN", "SET", "XA")  # may have done something, and committed it, before they fail
 # PREPARE got past the parser: not to be prepared, or an object is missing that an earlier step may still create.
 PARSED = {1295, 1792, 1146, 1054, 1305, 1049, 1091, 1360, 1539, 1051, 4092, 1176, 1356, 1461}
@@ -195,6 +198,11 @@ class Connection(MySQLConnection):
         finally:
             self._packets.text = ""
 
+    def is_silent(self) -> bool:
+        """Whether the server has said nothing. It says nothing unasked, but when it ends the connection."""
+        connection: Any = self._socket
+        return not select.select([connection.sock], [], [], 0)[0]
+
     def _await_greeting(self) -> None:
         """Look at the first bytes: the driver takes any for a length, and waits for the rest of what is no packet."""
         connection: Any = self._socket
@@ -304,7 +312,7 @@ class MySQL:
         self._ledger = f"`{settings.ledger_table}`"
         self._journal = f"`{address.database}`.`{settings.ledger_table}_journal`"
         digest = hashlib.sha256(f"{address.database}.{settings.ledger_table}".encode()).hexdigest()[:32]
-        self._lock, self._locked = f"migrate_{digest}", False
+        self._lock, self._locked, self._sure_until = f"migrate_{digest}", False, 0.0
         self._journaled: set[int] = set()  # numbers of steps
         self._set_up()
         if not writes:
@@ -335,6 +343,8 @@ class MySQL:
 
     def execute(self, sql: str, label: str = "") -> None:
         """As promised by the protocol; behind somebody's lock it tries again, for a limited time, since nothing ran."""
+        if not FREES_NO_LOCK.match(sql):
+            self._sure_until = 0.0
         if re.match(r"(?i)LOCK\s+TABLES?\b", sql):
             sql += f", {self._journal} WRITE"  # nothing else can be used until UNLOCK TABLES
             self._tables_locked = True
@@ -552,7 +562,7 @@ class MySQL:
 
     def execute_once(self, sql: str, kind: Kind, before: Sequence[Entry], done: Entry, label: str) -> None:
         """In one transaction with its row. What commits by itself leaves its intent behind: then nothing tells."""
-        atomic = kind.verb in ATOMIC
+        atomic, self._sure_until = kind.verb in ATOMIC, 0.0
 
         def send() -> None:
             with self._transaction():
@@ -603,7 +613,11 @@ class MySQL:
         return "".join(f"run {run} on {host} since {since}, " for run, host, since in owner) + f"connection {holder}"
 
     def holds_lock(self) -> bool:
-        return self._locked and self.query(f"SELECT IS_USED_LOCK('{self._lock}') = CONNECTION_ID()")[0][0] == 1
+        """It ends with the connection, which shows, or by a statement of ours: else it is asked for only now and then."""
+        if time.monotonic() > self._sure_until or not self._connection.is_silent():
+            ours = self._locked and self.query(f"SELECT IS_USED_LOCK('{self._lock}') = CONNECTION_ID()")[0][0] == 1
+            self._sure_until = time.monotonic() + SURE_SECONDS if ours else 0.0
+        return self._sure_until > 0
 
     def unlock(self) -> None:
         if self._locked:

@@ -119,6 +119,36 @@ def test_run_whose_mysql_lock_is_lost_sends_nothing_more(servers: Servers, sampl
     assert sample.run(servers).code == 0
 
 
+def test_the_end_of_the_connection_is_noticed_at_once(servers: Servers, steps: Steps) -> None:
+    """Though the server is asked for the lock only now and then: what ends its connection shows without a question."""
+    steps.write(n0001_many__clickhouse__py="""def apply(run):
+    run.clickhouse.execute("CREATE TABLE default.many (n UInt64) ENGINE = Memory")
+    for n in range(100_000):
+        run.clickhouse.execute(f"INSERT INTO default.many VALUES ({n})")
+""")
+    job = steps.start(servers)
+    job.until("step_started")
+    while not servers.clickhouse.query("EXISTS default.many")[0][0] or not servers.clickhouse.query(
+            "SELECT count() FROM default.many")[0][0]:
+        time.sleep(0.01)
+    ((connection,),) = servers.mysql.query("SELECT id FROM information_schema.processlist WHERE user = 'migrate'")
+    servers.mysql.query(f"KILL {connection}")
+    before = servers.clickhouse.query("SELECT count() FROM default.many")[0][0]
+    result = job.wait(10)
+
+    assert (result.code, "mysql" in result.report["error"]) == (3, True)
+    assert servers.clickhouse.query("SELECT count() FROM default.many")[0][0] <= before + 1
+
+
+def test_a_step_that_frees_the_lock_itself_sends_nothing_more(servers: Servers, steps: Steps) -> None:
+    """The check before its next statement finds that out."""
+    steps.write(n0001_free__mysql__sql="DO RELEASE_ALL_LOCKS(); CREATE TABLE after_it (n INT)")
+    result = steps.run(servers)
+
+    assert (result.code, "mysql lock was lost" in result.report["error"]) == (3, True)
+    assert servers.mysql.query("SHOW TABLES LIKE 'after_it'") == []
+
+
 @one_dialect
 def test_run_whose_clickhouse_lock_is_lost_sends_nothing_more(servers: Servers, sample: Steps) -> None:
     """Somebody else took it over: the check before each statement finds that out, and theirs is left alone."""
