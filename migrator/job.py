@@ -32,7 +32,7 @@ from migrator.report import Report
 from migrator.session import Run, Session, Watch
 from migrator.settings import Settings
 from migrator.steps import Step, discover
-from migrator.verify import verify_schema, verify_step, verify_steps
+from migrator.verify import refuse_incomplete, verify_schema, verify_step, verify_steps
 
 
 class Job:
@@ -62,6 +62,8 @@ class Job:
             plan = self.plan()
             for step in plan.pending:
                 step.parse()  # a broken file is found before anything is written
+            if plan.pending:
+                refuse_incomplete(self.steps, plan.pending, self.databases)
             if self.settings.dry_run:
                 return self.dry_run(plan)
             if plan.pending:

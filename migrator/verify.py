@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from migrator.catalogs import DATA, DIFFERENT, EXTRA, MISSING, RELATIONS, Catalog, Finding, Object, differences
 from migrator.catalogs.mysql import BROKEN
 from migrator.databases import Database
-from migrator.errors import StatementRefused, StepFailed
+from migrator.errors import StatementRefused, StepFailed, WrongServer
 from migrator.expected import Expected
 from migrator.session import Run
 from migrator.steps import Step
@@ -19,6 +19,23 @@ REMEDIES = {
 }
 TABLE_GONE = "its rows went with it: restore it from a backup, or recreate it empty with MIGRATE_REPAIR=all"
 MAX_ROWS = 20  # of what one verification found become findings; the count of all is in the last
+
+
+def refuse_incomplete(steps: Sequence[Step], pending: Sequence[Step], databases: Mapping[str, Database]) -> None:
+    """Raise WrongServer for a table of the application that lacks a column which a step requires of it.
+
+    The step leaves such a table alone, so nothing would add the column, unless a pending step before it speaks of it.
+    """
+    for step in steps:
+        if not (shared := step.shared):
+            continue
+        live = databases[step.target].catalog([*shared])
+        earlier = [other.text for other in pending if other.target == step.target and other.version < step.version]
+        for table, columns in shared.items():
+            missing = [name for name in columns if Object("column", table, name) not in live]
+            if missing and Object("table", table) in live and not any(table in text for text in earlier):
+                raise WrongServer(f"table {table} belongs to the application and lacks {', '.join(missing)}, which"
+                                  f" {step.path.name} requires of it: add that by the application's own means, then run again")
 
 
 def verify_schema(database: Database, expected: Expected, *, only_missing: bool = False) -> list[Finding]:

@@ -109,6 +109,7 @@ class _Table:
                      for child, parent in zip(key.columns, key.parent_columns, strict=True)]
             for child, parent in pairs:
                 yield from self._compatible(key, child, parent)
+            yield from self._indexed(key)
             if not all(child in self.live for child, _ in pairs):
                 continue
             names = [name_of(child.name) for child, _ in pairs]
@@ -130,6 +131,15 @@ class _Table:
         if ours != theirs:
             yield (f"{key.item} is impossible: {parent} is {theirs}, {child} is {ours}: convert the table that the"
                    " application owns, and run again")
+
+    def _indexed(self, key: ForeignKey) -> Iterator[str]:
+        """No server finds the parents of a foreign key without an index. Our own tables get theirs."""
+        theirs = [[name for name, _ in _columns(attributes)] for item, attributes in self.live.items()
+                  if (item.kind, item.table) == ("index", key.parent)]
+        applications = {Object("table", key.parent)} & self.live.keys() - self.wanted.keys()
+        if applications and not any(columns[:len(key.parent_columns)] == [*key.parent_columns] for columns in theirs):
+            yield (f"{key.item} is impossible: {key.parent} has no index on {', '.join(key.parent_columns)}: give it its"
+                   " primary key back, and run again")
 
     def _as_wanted(self, column: Object, sql: str) -> str:
         """The column's value as it will compare once the column is as it should be."""

@@ -372,6 +372,14 @@ def test_a_key_to_a_parent_in_another_collation_is_refused(session: Session) -> 
     assert session.sent == []
 
 
+def test_a_key_to_a_parent_without_an_index_is_refused(session: Session) -> None:
+    """The server would refuse the key half-way."""
+    session.run(PARENT + "ALTER TABLE parent DROP PRIMARY KEY;")
+    with pytest.raises(WouldLoseData, match=r"\(parent_id\) to parent \(id\) is impossible: parent has no index on id"):
+        session.converge(CHILD)
+    assert session.sent == []
+
+
 VIEWS = {  # a live query, and whether it means the same as the definition's
     "the same": ("SELECT word AS word, id AS number FROM child ORDER BY number", True),
     "in other words": ("select `child`.word `word`, (id) number from child order by `child`.`id` asc", True),

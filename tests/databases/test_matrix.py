@@ -118,6 +118,8 @@ MYSQL = mysql_shapes.SHAPES | {
 ORPHANS = mysql_shapes.by_hand_7("varchar(128)") + mysql_shapes.POOL_ROWS.replace("agent', 1, 'term", "agent', 'gone', 'term")
 MYSQL_REFUSED = {
     "orphan rows": (["1 value(s) point to no row of spot_pools", "(id, pool_id) = (1, 'gone')", "SELECT c.*"], ORPHANS),
+    "a base table without a column": (["table spot_pools belongs to the application and lacks region", "0005_base_tables"],
+                                      mysql_shapes.base() + "ALTER TABLE spot_pools DROP COLUMN region;"),
     "a view in place of a table": (["instance_metrics should be a table and is a view", "rename or drop it"],
                                    mysql_shapes.base() + "CREATE VIEW instance_metrics AS SELECT 1 AS id;"),
 } | {f"M-9 {table}": ([f"table {table} has another form", "RENAME TABLE"], mysql_shapes.base() + sql)
