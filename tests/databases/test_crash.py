@@ -1,7 +1,7 @@
 """What a run leaves behind when it is killed, and what the next one makes of it. docs/reliability.md has the figures.
 
 The matrix kills a run at commands on the wire, before they are sent and after they are carried out with the reply lost.
-By default it is a sample, evenly spread; MIGRATE_TEST_FULL=1 takes every command of the fixtures and more of the rest.
+By default it is a sample, evenly spread; MIGRATE_TEST_FULL=1 takes every command, but of the shipped steps on MariaDB.
 """
 
 import os
@@ -32,11 +32,11 @@ SCENARIOS: dict[str, tuple[str, str, int, int]] = {
     "fixture on mysql": ("mysql", "fixture", 4, 0),
     "fixture on mariadb": ("mariadb", "fixture", 3, 0),
     "fixture on clickhouse": ("clickhouse", "fixture", 4, 0),
-    "shipped steps on mysql": ("mysql", "fresh", 1, 40),
-    "shipped steps on mysql, old": ("mysql", "old", 1, 40),
+    "shipped steps on mysql": ("mysql", "fresh", 1, 0),
+    "shipped steps on mysql, old": ("mysql", "old", 1, 0),
     "shipped steps on mariadb, old": ("mariadb", "old", 0, 20),
-    "shipped steps on clickhouse": ("clickhouse", "fresh", 1, 40),
-    "shipped steps on clickhouse, old": ("clickhouse", "old", 1, 60),
+    "shipped steps on clickhouse": ("clickhouse", "fresh", 1, 0),
+    "shipped steps on clickhouse, old": ("clickhouse", "old", 1, 0),
     "fixture, mysql killed": ("mysql", "fixture", 1, 50),
     "fixture, mariadb killed": ("mariadb", "fixture", 0, 20),
     "fixture, clickhouse killed": ("clickhouse", "fixture", 1, 50),
