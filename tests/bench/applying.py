@@ -6,6 +6,7 @@ Of two kinds: a plain CREATE TABLE needs an intent in the journal, one with IF N
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.bench.measure import JOB, ROOT, TURNS, Spent, in_turns, run, table
@@ -60,16 +61,17 @@ def main(turns: int = TURNS) -> None:
             both.empty()
             run([sys.executable, "-c", RECORD, str(sent)], environ)
             bare, ours = f"{kind}: what is sent, bare", f"{kind}: migrate"
-            medians = in_turns(turns // 3, {bare: fresh(both, both.script(BARE, str(sent))), ours: fresh(both, JOB, environ)})
+            medians = in_turns(turns // 3, {
+                bare: fresh(both, partial(run, both.script(BARE, str(sent)))), ours: fresh(both, partial(run, JOB, environ))})
             table(medians, bare)
             print(f"   a step: {medians[ours].wall / 2 / EACH * 1000:.2f} ms")
 
 
-def fresh(both: Servers, command: list[str], environ: dict[str, str] | None = None) -> Callable[[], Spent]:
+def fresh(both: Servers, once: Callable[[], Spent]) -> Callable[[], Spent]:
     """The measurement on empty databases; emptying them is not counted."""
     def measure() -> Spent:
         both.empty()
-        return run(command, environ)
+        return once()
 
     return measure
 

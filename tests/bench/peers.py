@@ -42,8 +42,9 @@ def main(turns: int = TURNS) -> None:
         steps = write_steps(Path(folder) / "steps", EACH, EACH)
         write_expected(steps, both)
         environ = both.environ | {"MIGRATE_STEPS_DIR": str(steps)}
-        applying["migrate (both)"] = fresh(both, lambda: run(JOB, environ))
-        idle["migrate (both, verified)"] = lambda: run(JOB, environ)
+        ours = partial(run, JOB, environ)
+        applying["migrate (both)"] = fresh(both, ours)
+        idle["migrate (both, verified)"] = ours
         for peer in PEERS:
             place = Path(folder) / peer.name.replace(" ", "_")
             place.mkdir()
