@@ -62,12 +62,11 @@ class Job:
             plan = self.plan()
             for step in plan.pending:
                 step.parse()  # a broken file is found before anything is written
-            if plan.pending:
-                refuse_incomplete(self.steps, plan.pending, self.databases)
             if self.settings.dry_run:
                 return self.dry_run(plan)
             if plan.pending:
                 self.refuse_missing_rights({step.target for step in plan.pending})
+                refuse_incomplete(self.steps, plan.pending, self.databases)
                 plan = self.apply_pending(checked=self.preflight_without_ledger(plan.pending))
             self.verify(plan, repair=self.settings.repair)
             return 0
@@ -234,6 +233,8 @@ class Job:
         """Say what a run would do, checked as far as the servers allow. The sessions are read-only on the servers."""
         from migrator.dryrun import check_all
 
+        if plan.pending:
+            refuse_incomplete(self.steps, plan.pending, self.databases)
         problems = check_all(plan.pending, self.runs, self.databases, self.log)
         if problems:
             raise StepFailed(f"{len(problems)} statement(s) would be refused: {problems[0]}")
