@@ -92,9 +92,9 @@ class Rivalry:
         with listening(self.servers) if self.servers else contextlib.nullcontext(Sent()) as sent:
             runs = [self.start() for _ in range(RIVALS)]
             if kill and state == "finished":  # nobody leads: any of them
-                killed_at(rng.choice(runs), 0)
-            elif kill:
-                killed_at(the_leader(runs), rng.randint(0, self.texts.total() // 2))
+                killed_at(rng.choice([run for run in runs if run.process.is_alive()]), 0)
+            elif kill:  # where half is done already, it has no more than half to do
+                killed_at(the_leader(runs), rng.randint(0, self.texts.total() // 4))
             codes = Counter(run.wait(PATIENCE) for run in runs)
         figures.trials += 1
         figures.killed += codes[-9]
