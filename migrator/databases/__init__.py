@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from migrator.catalogs import Attributes, Catalog, Object
 from migrator.converge import Change
-from migrator.errors import MigrateError, Unreachable
+from migrator.errors import MigrateError, Stopped, Unreachable
 from migrator.journal import Answer, Entry
 from migrator.kinds import Kind
 from migrator.ledger import Applied
@@ -25,6 +25,7 @@ ATTEMPT_SECONDS = 5.0  # one try never takes longer, so that a hanging one canno
 KEPT = "^[A-Za-z0-9_.]+__before_[0-9]{4}(_[0-9]+)?$"  # an old table that a convergence kept, by its step; _2 is a second one
 FIRST_PAUSE = 0.05  # each later one is twice as long
 LONGEST_PAUSE = 0.5  # a server is noticed within a second of being up
+LAST_SECONDS = 1.0  # for what another thread is at when the run is stopped
 QUIET_SECONDS = 2.0  # after which a first try without an end is mentioned: a resolver may take long
 
 
@@ -155,10 +156,12 @@ class Clock:
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
     """What the calls return, in their order; each waits for a server of its own, so they are made at the same time.
 
-    Raises what a call raises. The first is made by the caller's own thread, where signals arrive.
+    Raises what a call raises, when all have ended: a connection that is closed while a thread reads from it takes the
+    process along (OpenSSL). The first is made by the caller's own thread, where signals arrive.
     """
     returned: dict[int, T] = {}
     raised: list[BaseException] = []
+    patience = None
 
     def make(number: int) -> None:
         try:
@@ -169,10 +172,15 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
     threads = [threading.Thread(target=make, args=(number,), daemon=True) for number in range(1, len(calls))]
     for thread in threads:
         thread.start()
-    if calls:
-        returned[0] = calls[0]()
-    for thread in threads:
-        thread.join()
+    try:
+        if calls:
+            returned[0] = calls[0]()
+    except Stopped:
+        patience = LAST_SECONDS  # what hangs is given up like everything of a run that is stopped
+        raise
+    finally:
+        for thread in threads:
+            thread.join(patience)
     for error in raised:
         raise error
     return [returned[number] for number in range(len(calls))]
