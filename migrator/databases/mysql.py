@@ -201,7 +201,10 @@ class Connection(MySQLConnection):
     def is_silent(self) -> bool:
         """Whether the server has said nothing. It says nothing unasked, but when it ends the connection."""
         connection: Any = self._socket
-        return not select.select([connection.sock], [], [], 0)[0]
+        try:
+            return not select.select([connection.sock], [], [], 0)[0]
+        except (AttributeError, OSError, TypeError, ValueError):  # closed by the driver; a question will say so
+            return False
 
     def _await_greeting(self) -> None:
         """Look at the first bytes: the driver takes any for a length, and waits for the rest of what is no packet."""

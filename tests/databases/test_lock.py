@@ -140,6 +140,21 @@ def test_the_end_of_the_connection_is_noticed_at_once(servers: Servers, steps: S
     assert servers.clickhouse.query("SELECT count() FROM default.many")[0][0] <= before + 1
 
 
+def test_a_step_that_goes_on_after_its_connection_was_lost_sends_nothing_more(servers: Servers, steps: Steps) -> None:
+    """Whatever the step makes of the error, and of the driver's own connection."""
+    steps.write(n0001_deaf__mysql__py="""def apply(run):
+    try:
+        run.mysql.execute("KILL CONNECTION_ID()")
+    except Exception:
+        run.mysql._database._connection.close()
+    run.clickhouse.execute("CREATE TABLE default.after_it (n UInt64) ENGINE = Memory")
+""")
+    result = steps.run(servers)
+
+    assert (result.code, "lost" in result.report["error"]) == (3, True)
+    assert servers.clickhouse.query("EXISTS default.after_it") == [(0,)]
+
+
 def test_a_step_that_frees_the_lock_itself_sends_nothing_more(servers: Servers, steps: Steps) -> None:
     """The check before its next statement finds that out."""
     steps.write(n0001_free__mysql__sql="DO RELEASE_ALL_LOCKS(); CREATE TABLE after_it (n INT)")
