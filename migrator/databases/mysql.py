@@ -23,7 +23,7 @@ from migrator.catalogs import Attributes, Catalog, Object, mysql as catalogs
 from migrator.converge import Change
 from migrator.databases import KEPT, Identity, NotYet, Rows, mysql_probe as probe, tls
 from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
-from migrator.journal import Answer, Entry, into
+from migrator.journal import DDL, Answer, Entry, into
 from migrator.kinds import Kind
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
@@ -63,7 +63,7 @@ CODES = {"mysql": Codes({1205, DEADLOCK, 3572, 3058}, _LOST | {3032, 3169, 4031}
          "mariadb": Codes({1205, DEADLOCK}, _LOST | {1927}, {1317, 1180, 1969})}
 # One transaction with their journal row: they commit nothing by themselves.
 ATOMIC = ("INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "WITH", "LOAD", "DO", "TABLE", "VALUES")
-FREES_NO_LOCK = re.compile(r"(?i)\s*(CREATE|ALTER|DROP|RENAME|TRUNCATE)\b")
+FREES_NO_LOCK = re.compile(rf"(?i)\s*({'|'.join(DDL)})\b")
 PROGRAMS = ("CALL", "EXECUTE", "BEGIN", "SET", "XA")  # may have done something, and committed it, before they fail
 # PREPARE got past the parser: not to be prepared, or an object is missing that an earlier step may still create.
 PARSED = {1295, 1792, 1146, 1054, 1305, 1049, 1091, 1360, 1539, 1051, 4092, 1176, 1356, 1461}
@@ -624,7 +624,7 @@ class MySQL:
 
     def unlock(self) -> None:
         if self._locked:
-            self._locked = False
+            self._locked, self._sure_until = False, 0.0
             self.query(f"SELECT RELEASE_LOCK('{self._lock}')")
 
     def catalog(self, tables: Sequence[str] | None) -> Catalog:
