@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import zip_longest
 
 from migrator import snapshot
 from migrator.catalogs import DATA, EXTRA, Finding
@@ -27,6 +28,7 @@ from migrator.ledger import Applied
 from migrator.lock import RunLock
 from migrator.logs import Log
 from migrator.plan import Plan, make_plan
+from migrator.recorder import Recorder
 from migrator.repair import restorable, restoring
 from migrator.report import Report
 from migrator.session import Run, Session, Watch
@@ -130,8 +132,8 @@ class Job:
         if not checked:
             self.preflight(plan.pending)
         self.journal = [entry for database in self.databases.values() for entry in database.read_journal()]
-        for step in plan.pending:
-            self.apply(step)
+        for step, following in zip_longest(plan.pending, plan.pending[1:]):
+            self.apply(step, following)
         return plan
 
     def preflight(self, steps: Sequence[Step]) -> None:
@@ -143,24 +145,26 @@ class Job:
                 except (StepFailed, StatementRefused):
                     continue  # it may stand on what a step before it brings; `apply` will tell
 
-    def apply(self, step: Step) -> None:
-        """One step, its own verification, and only then its row in the ledger."""
+    def apply(self, step: Step, following: Step | None = None) -> None:
+        """One step, its own verification, and only then its row in the ledger.
+
+        The row may still be on its way to one database while the statements of the following step go to the other: there
+        they change nothing that the step needs to be sent again.
+        """
         self.log.info("step_started", step=step.stem, target=step.target)
         started, self.report.failed = time.monotonic(), step.stem
-        self.execute(step)
-        if wrong := list(verify_step(step, self.runs[step.stem])):
+        with self.recorder.beside():
+            self.execute(step)
+            wrong = list(verify_step(step, self.runs[step.stem]))
+        if wrong:
             self.report.find(self.log, wrong)
             raise VerificationFailed(f"step {step.stem} ran, but its own verification found {len(wrong)} thing(s)"
                                      " wrong, so it is not recorded")
         self.lock.check()
-        seconds = time.monotonic() - started
-        self.databases[step.target].record(Applied(
-            step.version, step.stem, step.target, step.checksum, step.title, self.identity.image,
-            self.identity.host, self.identity.run, round(seconds, 3)))
-        self.report.applied.append(step.stem)
-        self.report.pending.remove(step.stem)
-        self.report.failed = ""
-        self.log.info("step_applied", step=step.stem, target=step.target, seconds=seconds)
+        row = Applied(step.version, step.stem, step.target, step.checksum, step.title, self.identity.image,
+                      self.identity.host, self.identity.run, round(time.monotonic() - started, 3))
+        self.recorder.write(row, on_the_way=following is not None and step.target != following.target
+                            and not (step.is_python or following.is_python))  # a Python step may use both
 
     def execute(self, step: Step, *, again: bool = False) -> None:
         """Send a step's statements one by one, or call its `apply`. Raises StepFailed, naming file and line.
@@ -325,6 +329,7 @@ class Job:
         self.databases: dict[str, Database] = connect(self.settings, self.targets, self.identity, self.log, clock,
                                                       writes=writes)
         self.lock = RunLock(self.databases, self.settings.lock_timeout, self.log)
+        self.recorder = Recorder(self.databases, self.log, self.report)
         watch = Watch()
         self.runs = {step.stem: Run(step, self.databases, self.settings, self.log, self.lock.check, watch)
                      for step in self.steps}

@@ -8,6 +8,7 @@ import re
 import secrets
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -86,7 +87,7 @@ def _refused_at_login(error: ClickHouseError, address: Address) -> Exception:
     if code in DENIED:
         return AccessDenied(f"{address}: user {address.user} lacks a right: {_message(error)}")
     cause = _root(error)
-    if isinstance(cause, (ssl.SSLError, SSLError)) and (failed := tls.failure(str(cause))):
+    if address.secure and isinstance(cause, (OSError, SSLError)) and (failed := tls.failure(str(cause)) or _alert(cause, address)):
         return AccessDenied(f"{address}: {failed}")
     if isinstance(cause, socket.gaierror):
         return NotYet(f"the host name {address.host} does not resolve")
@@ -95,6 +96,18 @@ def _refused_at_login(error: ClickHouseError, address: Address) -> Exception:
     if isinstance(cause, ResponseError) or (code is None and cause is error and not re.search(r"status (code )?(429|502|503|504)\b", str(error))):
         return WrongServer(f"{address} answers like no ClickHouse: {_message(error)}")
     return NotYet(_message(error) if code else _reason(cause))
+
+
+def _alert(cause: BaseException, address: Address) -> str:
+    """Why the server ended the connection during the first request, if that is about TLS."""
+    if not isinstance(cause, (ssl.SSLEOFError, ConnectionError)) or isinstance(cause, ConnectionRefusedError):
+        return ""
+    context = ssl.create_default_context(cafile=address.options.get("ca_cert"))
+    if address.options.get("verify") == "false":
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if certificate := address.options.get("client_cert"):
+        context.load_cert_chain(certificate)
+    return tls.alert(address.host, address.port, context)
 
 
 def _is_transient(error: ClickHouseError) -> bool:
@@ -139,6 +152,7 @@ class ClickHouse:
         self.address, self.settings, self.identity, self.version = address, settings, identity, version
         self.encrypted = address.secure
         self._client, self._writes, self._number = client, writes, 0
+        self._line = threading.Lock()  # one statement at a time: a step's row is written by a thread of its own
         self.behind: Callable[[str], object] = lambda reason: None
         # From here on a statement may take as long as it needs; whoever waits for it has a deadline and signals.
         self._set_timeout(None)
@@ -184,7 +198,8 @@ class ClickHouse:
         patience = time.monotonic() + self._patience
         while True:
             try:
-                return send()
+                with self._line:
+                    return send()
             except ClickHouseError as error:
                 if not _is_transient(error) or time.monotonic() > patience:
                     raise self._ours(error) from None
@@ -229,6 +244,7 @@ class ClickHouse:
     def close(self) -> None:
         self._set_timeout(GIVE_UP_SECONDS)
         self.fresh_session()  # the old one is taken as long as a lost statement runs
+        self._line = threading.Lock()  # and so is the line
         try:
             self.unlock()
         finally:

@@ -9,6 +9,7 @@ import math
 import re
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, ClassVar, NamedTuple
@@ -307,6 +308,7 @@ class MySQL:
                  writes: bool):
         self.address, self.settings, self.identity = address, settings, identity
         self._connection, self._writes = connection, writes
+        self._line = threading.Lock()  # one statement at a time: a step's row is written by a thread of its own
         self.encrypted = bool(connection._ssl_active)
         self.behind: Callable[[str], object] = lambda reason: None
         self.dialect = "mysql"  # until the server has said what it is
@@ -389,9 +391,10 @@ class MySQL:
     def _sent(self, sql: str) -> Rows:
         """The one place where a statement goes out. `cmd_query_iter` leaves the text alone and shows every result."""
         rows: Rows = []
-        for result in self._connection.cmd_query_iter(sql):
-            if "columns" in result:
-                rows = [tuple(_text(value) for value in row) for row in self._connection.get_rows()[0]]
+        with self._line:
+            for result in self._connection.cmd_query_iter(sql):
+                if "columns" in result:
+                    rows = [tuple(_text(value) for value in row) for row in self._connection.get_rows()[0]]
         return rows
 
     def _ours(self, error: mysql.connector.Error) -> Exception:

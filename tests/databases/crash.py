@@ -24,7 +24,6 @@ from tests.servers.proxy import Proxy
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.databases.crash", "migrator.job", "migrator.databases.mysql",
                                "migrator.databases.clickhouse"])  # fmt: skip
-RERUNS = 3
 # What the fixtures do beyond README.md's rights; on ClickHouse WATCHFUL carries them out, for INSERTs lose their replies.
 # EXECUTE: what a server gives by itself to whoever makes a procedure is lost when it is killed right after (MySQL 9.7).
 FIXTURE = ("EXECUTE", "INDEX", "TRIGGER", "CREATE TEMPORARY TABLES", "LOCK TABLES")
@@ -101,6 +100,7 @@ class Figures:
 class Target:
     """One server with a database for a run, its state at the beginning, and its contents as comparable values."""
 
+    name: str
     scheme: str
     variable: str
     server: Any
@@ -123,14 +123,14 @@ class Target:
 
 
 class MySQLTarget(Target):
-    scheme, variable = "mysql", "MYSQL_URL"
+    name, scheme, variable = "mysql", "mysql", "MYSQL_URL"
 
     def __init__(self, server: MySQLServer, before: str = "", grants: Sequence[str] = ()) -> None:
-        self.server, self.name, self._before, self._grants = server, "crash", before, grants
+        self.server, self._database, self._before, self._grants = server, "crash", before, grants
 
     def url(self, port: int) -> str:
         server = self.server
-        return server.url(self.name, ssl_mode="DISABLED").replace(f"{HOST}:{server.port}", f"{HOST}:{port}")
+        return server.url(self._database, ssl_mode="DISABLED").replace(f"{HOST}:{server.port}", f"{HOST}:{port}")
 
     def wake(self) -> None:
         server = self.server.start()
@@ -138,16 +138,16 @@ class MySQLTarget(Target):
 
     def clean(self) -> None:
         self.wake()
-        self.server.drop_database(self.name)
-        self.server.create_database(self.name)
+        self.server.drop_database(self._database)
+        self.server.create_database(self._database)
         if self._grants:
-            self.server.grant(self.name, *self._grants)
+            self.server.grant(self._database, *self._grants)
         if self._before:
-            with connected(Database(self.server, self.name)) as session:
+            with connected(Database(self.server, self._database)) as session:
                 session.run("SET timestamp = 1767322805;" + self._before)  # else its rows tell when they were made
 
     def state(self) -> dict[str, Any]:
-        query = lambda sql: self.server.query(sql, self.name)  # noqa: E731
+        query = lambda sql: self.server.query(sql, self._database)  # noqa: E731
         found = {what: sorted(map(repr, query(sql))) for what, sql in {
             "routines": "SELECT routine_name, routine_definition FROM information_schema.routines WHERE routine_schema ="
                         " DATABASE()",
@@ -164,7 +164,7 @@ class MySQLTarget(Target):
 
 
 class ClickHouseTarget(Target):
-    scheme, variable = "http", "CLICKHOUSE_URL"
+    name, scheme, variable = "clickhouse", "http", "CLICKHOUSE_URL"
 
     def __init__(self, server: ClickHouseServer, before: Callable[[ClickHouseServer], object] | None = None,
                  user: str = "migrate") -> None:
@@ -202,25 +202,37 @@ class ClickHouseTarget(Target):
 
 
 class Crashes:
-    """A scenario: steps that bring one target from its beginning to one end, whatever happens on the way."""
+    """A scenario: steps that bring one target from its beginning to one end, whatever happens on the way.
 
-    def __init__(self, target: Target, steps: Path, **settings: str) -> None:
-        self.target = target
-        name = "mysql" if isinstance(target, MySQLTarget) else "clickhouse"
-        self._environ = {"MIGRATE_LOG_FORMAT": "json", "MIGRATE_STEPS_DIR": str(steps), "MIGRATE_TARGETS": name,
+    `other` is a second one, whose commands are not among those at which the run is killed.
+    """
+
+    def __init__(self, target: Target, steps: Path, other: Target | None = None, **settings: str) -> None:
+        self.target, self._targets = target, [target, *([other] if other else [])]
+        self._environ = {"MIGRATE_LOG_FORMAT": "json", "MIGRATE_STEPS_DIR": str(steps),
+                         "MIGRATE_TARGETS": ",".join(sorted(t.name for t in self._targets)),
                          "MIGRATE_WAIT_TIMEOUT": "20", "MIGRATE_LOCK_TIMEOUT": "30"} | settings  # fmt: skip
-        target.clean()
+        if other:
+            self._environ[other.variable] = other.url(other.server.port)
+        self._clean()
         with Proxy(target.server.port, target.scheme) as proxy:
             run = self._start(proxy.port)
             assert run.wait() == 0, run.text
-        self.commands, self.reference = proxy.count, target.state()
+        self.commands, self.reference = proxy.count, self._state()
+
+    def _clean(self) -> None:
+        for target in self._targets:
+            target.clean()
+
+    def _state(self) -> dict[str, Any]:
+        return {f"{target.name}: {what}": value for target in self._targets for what, value in target.state().items()}
 
     def _start(self, port: int) -> Run:
         return Run(self._environ | {self.target.variable: self.target.url(port)})
 
     def point(self, command: int, mode: str, figures: Figures, *, server_dies: bool = False) -> None:
-        """Kill a run, or its server, at this command, then run again until it succeeds, and compare."""
-        self.target.clean()
+        """Kill a run, or its server, at this command, then run once more, and compare."""
+        self._clean()
         runs: list[Run] = []
         kill = self.target.server.kill if server_dies else lambda: runs[0].kill()
         with Proxy(self.target.server.port, self.target.scheme, kill, fatal=command, mode=mode) as proxy:
@@ -230,19 +242,18 @@ class Crashes:
             return
         done = code == 0 and runs[0].report["outcome"] == "done"  # all but giving the lock back
         assert (code == 3 or done) if server_dies else code == -9, runs[0].text
-        self.target.wake()
-        self.target.release()
+        for target in self._targets:
+            target.wake()
+            target.release()
         figures.tried += 1
-        for _ in range(RERUNS):
-            again = self._start(self.target.server.port)
-            if again.wait() == 0:
-                break
+        again = self._start(self.target.server.port)
+        again.wait()
         where = f"{mode} {command} of {self.commands}"
         if again.process.exitcode == 6 and "cannot tell whether it took effect" in again.text:
             figures.stopped += 1
         elif again.process.exitcode:
             figures.wrong.append(f"{where}: {again.lines[-1].get('error')}")
-        elif difference := _difference(self.reference, self.target.state()):
+        elif difference := _difference(self.reference, self._state()):
             figures.wrong.append(f"{where}: {difference}")
         else:
             figures.recovered += 1

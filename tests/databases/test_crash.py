@@ -21,6 +21,7 @@ from tests.job import Job, run_job
 from tests.rights import EXACT, OWN, WATCHFUL
 from tests.servers.clickhouse import ClickHouseServer, User
 from tests.servers.mysql import ENGINES, MySQLServer
+from tests.servers.proxy import Fault, Proxy, http_error
 
 FULL = bool(os.environ.get("MIGRATE_TEST_FULL"))
 DATA = Path(__file__).parents[1] / "data" / "crash"
@@ -77,6 +78,50 @@ def test_a_killed_run_is_completed_by_the_next(victim: MySQLServer | ClickHouseS
     assert figures.wrong == []
     assert figures.recovered
     assert not figures.stopped or "killed" in scenario
+
+
+# Steps that take turns on both databases: each row of the ledger is on its way while the next step runs.
+
+BOTH = DATA / "both"
+
+
+@pytest.mark.parametrize("killed_at", ["clickhouse", "mysql"])
+def test_a_run_that_is_killed_while_a_row_is_on_its_way(
+    killed_at: str, fresh_clickhouse: ClickHouseServer, mysql_servers: Callable[[str], MySQLServer]
+) -> None:
+    """The next run completes it on both databases, whatever the other one was at."""
+    mysql = mysql_servers("mysql").start()
+    both = {"clickhouse": ClickHouseTarget(fresh_clickhouse, user=WATCHFUL.name), "mysql": MySQLTarget(mysql)}
+    try:
+        crashes = Crashes(both.pop(killed_at), BOTH, both.popitem()[1], MIGRATE_VERIFY="steps")
+        figures = Figures()
+        for command in range(crashes.commands)[:: 1 if FULL else 7]:
+            for mode in ("pre", "post"):
+                crashes.point(command, mode, figures)
+    finally:
+        fresh_clickhouse.clean()
+        mysql.drop_database("crash")
+    FIGURES.append(f"killed at commands: {'both, at those to ' + killed_at:33}{figures}")
+    assert (figures.wrong, figures.stopped) == ([], 0)
+    assert figures.recovered
+
+
+@one_dialect
+def test_a_row_that_is_refused_on_its_way(servers: Servers, steps: Steps) -> None:
+    """The run ends and names its step, which the next run sends nothing of again; the log tells the order of things."""
+    steps.add({path.name: path.read_text() for path in BOTH.iterdir()})
+    row = Fault(b"INSERT INTO migrate.schema_migrations (", http_error(500, 241, "no memory"))
+    with Proxy(servers.clickhouse.port, "http", faults=[row]) as proxy:
+        url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
+        refused = steps.run(servers, CLICKHOUSE_URL=url)
+    result = steps.run(servers)
+
+    assert (refused.code, refused.report["failed"], refused.report["applied"]) == (6, "0001_people.clickhouse", [])
+    assert [(line["event"], line["step"][:4]) for line in result.lines if line["event"] in ("step_started", "step_applied")][:4] == [
+        ("step_started", "0001"), ("step_started", "0002"), ("step_applied", "0001"), ("step_started", "0003")]
+    skipped = [line["step"][:4] for line in result.events("statement") if line.get("skipped")]
+    assert (result.code, skipped) == (0, ["0001", "0001", "0002"])
+    assert servers.clickhouse.query("SELECT sum(age) FROM own.people") == servers.mysql.query("SELECT SUM(age) FROM people")
 
 
 # What nobody can tell.

@@ -1,0 +1,1 @@
+ALTER TABLE own.people UPDATE age = age + 1 WHERE 1;

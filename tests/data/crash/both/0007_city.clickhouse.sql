@@ -1,0 +1,1 @@
+ALTER TABLE own.people ADD COLUMN city String;

@@ -1,0 +1,1 @@
+INSERT INTO own.people VALUES (3, 50, 'Ulm');
