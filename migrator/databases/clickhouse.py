@@ -288,7 +288,7 @@ class ClickHouse:
         self.execute(f"""CREATE TABLE IF NOT EXISTS {self._ledger} (
             version UInt32 COMMENT 'number of the step',
             description String COMMENT 'name of the step in words',
-            applied_at DateTime('UTC') COMMENT 'when the step was first finished and verified',
+            applied_at DateTime('UTC') DEFAULT now('UTC') COMMENT 'when the step was first finished and verified',
             name String COMMENT 'stem of the step file',
             checksum String COMMENT 'SHA-256 of the step file, line endings normalised',
             image String COMMENT 'version of the image',
@@ -311,10 +311,9 @@ class ClickHouse:
 
     def record(self, row: Applied) -> None:
         texts = ", ".join(quote(t) for t in (row.name, row.checksum, row.image, row.host, row.run))
-        self.execute(
-            f"INSERT INTO {self._ledger} (version, description, applied_at, name, checksum, image, host, run, seconds)"
-            f" SELECT {row.version}, {quote(row.description)}, now('UTC'), {texts},"
-            f" {row.seconds!r}", "ledger")
+        self.execute(  # literals only: ClickHouse reads them without making a query of them
+            f"INSERT INTO {self._ledger} (version, description, name, checksum, image, host, run, seconds)"
+            f" VALUES ({row.version}, {quote(row.description)}, {texts}, {row.seconds!r})", "ledger")
         if row.version in self._journaled:
             self.execute(f"ALTER TABLE {self._journal} DROP PARTITION {row.version}", "ledger")
 
