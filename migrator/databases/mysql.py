@@ -1,34 +1,27 @@
-"""MySQL and MariaDB: the connection, the one place where a statement is sent, the ledger and the lock."""
+"""MySQL and MariaDB: the one place where a statement is sent, the ledger, the journal and the lock."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import math
 import re
-import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, ClassVar, NamedTuple
 
 import mysql.connector
-from mysql.connector.authentication import MySQLAuthenticator
-from mysql.connector.connection import MySQLConnection
-from mysql.connector.constants import ClientFlag, ServerFlag
-from mysql.connector.network import MAX_PAYLOAD_LENGTH, NetworkBrokerPlain
 
 from migrator.catalogs import Attributes, Catalog, Object, mysql as catalogs
 from migrator.converge import Change
-from migrator.databases import KEPT, Identity, NotYet, Rows, mysql_probe as probe, tls
+from migrator.databases import KEPT, Identity, NotYet, Rows, mysql_probe as probe
+from migrator.databases.mysql_connection import Connection, message, open_connection, refused_at_login
 from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
 from migrator.journal import DDL, Answer, Entry, into
 from migrator.kinds import Kind
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
-from migrator.statements import PIECE, encoded, encoded_size
 
 quote = catalogs.quote
 # MariaDB before 10.8 ignores DESC in an index, before 10.10 gives TIMESTAMP columns defaults of its own.
@@ -39,13 +32,10 @@ METADATA_LOCK_SECONDS = 5  # a waiting ALTER blocks every new reader of the tabl
 DDL_PATIENCE_SECONDS = 60  # for a lock held by somebody's open transaction, in all
 PAUSE_SECONDS = 0.5
 SURE_SECONDS = 0.25  # between two questions whose the lock is, while nothing could have freed it
-SILENCE_SECONDS = 1  # after which a server that does not greet is asked whether it is another kind
 GIVE_UP_SECONDS = 2  # for the connection that ends another one
 OWNER = -1  # no step's number: who took the lock last is in the journal, for no plain user may ask the server whose a lock is
 
-# What an error code says: at login, of a right, of a server that takes no writes; CODES: of a statement.
-NOT_YET = {2002, 2003, 2005, 1040, 1203, 1226, 3032, 1053, 2013, 2006, 2055, 3024}  # 3024: the driver's timeout
-LOGIN = {1045, 1044, 1698, 3118, 4151, 1130, 1524, 1820, 1862, 2059, 2061, 1251, 3159}
+# What an error code says: of a right, of a server that takes no writes; CODES: of a statement.
 DENIED = {1142, 1143, 1044, 1227, 1370, 1419}
 DEADLOCK = 1213  # takes the whole transaction back
 READ_ONLY = {1290, 1836}
@@ -89,154 +79,10 @@ PROBES = (
 )
 
 
-class Guard(MySQLAuthenticator):
-    """Refuses to answer with the password itself on a connection that is not encrypted.
-
-    The pure driver would: its caching_sha2_password sends it in clear when the server asks for full authentication,
-    its clear and sha256 plugins always do, and a server (or whoever sits before it) chooses the plugin.
-    """
-
-    HASHED = ("mysql_native_password", "caching_sha2_password")
-
-    def authenticate(self, sock: Any, handshake: Any, *args: Any, **options: Any) -> Any:
-        if not self.ssl_enabled and handshake["auth_plugin"] not in self.HASHED:
-            raise AccessDenied(self._refusal(handshake["auth_plugin"]))
-        return super().authenticate(sock, handshake, *args, **options)
-
-    def _switch_auth_strategy(self, new_strategy_name: str, *args: Any, **options: Any) -> None:
-        if not self.ssl_enabled and new_strategy_name not in self.HASHED:
-            raise AccessDenied(self._refusal(new_strategy_name))
-        super()._switch_auth_strategy(new_strategy_name, *args, **options)
-
-    def _handle_server_response(self, sock: Any, pkt: bytes) -> Any:
-        if not self.ssl_enabled:
-            sock = _Watched(sock, self._refusal("caching_sha2_password"))
-            sock.look(pkt)
-        return super()._handle_server_response(sock, pkt)
-
-    @staticmethod
-    def _refusal(plugin: str) -> str:
-        return (f"the server asks for the password itself ({plugin}) on a connection without TLS; use ssl-mode=REQUIRED"
-                " or better, which needs TLS on the server")
-
-
-class _Watched:
-    """A socket that raises as soon as the server asks for full authentication (a packet `01 04`)."""
-
-    def __init__(self, sock: Any, refusal: str):
-        self._sock, self._refusal = sock, refusal
-
-    def recv(self, *args: Any) -> Any:
-        packet = self._sock.recv(*args)
-        self.look(bytes(packet))
-        return packet
-
-    def look(self, packet: bytes) -> None:
-        if packet[4:6] == b"\x01\x04":
-            raise AccessDenied(self._refusal)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-
-class Packets(NetworkBrokerPlain):
-    """The driver's packets, and behind the next payload `text` in pieces: the driver itself copies a big one five times.
-
-    To one of `too_many` bytes the server would hang up in the middle, and not be heard.
-    """
-
-    text, too_many = "", 0
-
-    def send(self, sock: Any, address: str, payload: bytes, *args: Any, **numbers: Any) -> None:
-        if not self.text:
-            super().send(sock, address, payload, *args, **numbers)
-            return
-        size, sent = len(payload) + encoded_size(self.text), 0
-        if size >= self.too_many:
-            raise mysql.connector.OperationalError(f"{size} bytes; the server takes less than max_allowed_packet, which is"
-                                                   f" {self.too_many}", 1153)
-
-        def head() -> bytes:  # where a packet begins; behind a full one comes another, be it an empty one
-            number, inside = divmod(sent, MAX_PAYLOAD_LENGTH)
-            return b"" if inside else min(size - sent, MAX_PAYLOAD_LENGTH).to_bytes(3, "little") + bytes([number % 256])
-
-        for piece in itertools.chain([payload], encoded(self.text)):
-            while piece:
-                part = piece[: MAX_PAYLOAD_LENGTH - sent % MAX_PAYLOAD_LENGTH]
-                self._send_pkt(sock, address, head() + part)
-                sent, piece = sent + len(part), piece[len(part) :]
-        self._send_pkt(sock, address, head())
-
-
-class Connection(MySQLConnection):
-    """The driver's pure connection, which insists on TLS where it was asked for, and on the guard where there is none."""
-
-    def __init__(self, must_encrypt: bool, **options: Any):
-        self._must_encrypt, self.autocommits = must_encrypt, True
-        super().__init__(**options)
-
-    def _handle_server_status(self, flags: int) -> None:
-        """Note whether the next statement would be a transaction of its own."""
-        super()._handle_server_status(flags)
-        self.autocommits = bool(flags & ServerFlag.STATUS_AUTOCOMMIT) and not flags & ServerFlag.STATUS_IN_TRANS
-
-    def _do_handshake(self) -> None:
-        self._authenticator, self._packets = Guard(), Packets()
-        connection: Any = self._socket
-        connection._netbroker = self._packets
-        self._await_greeting()
-        super()._do_handshake()
-        if self._must_encrypt and not self._client_flags & ClientFlag.SSL:
-            raise AccessDenied("TLS is asked for (ssl-mode), but the server offers none")
-
-    def cmd_query_iter(self, statements: Any, **options: Any) -> Any:
-        try:
-            if len(statements) > PIECE:
-                limit: Any = self.info_query("SELECT @@max_allowed_packet")
-                (self._packets.too_many,) = limit
-                self._packets.text, statements = statements, ""
-            yield from super().cmd_query_iter(statements, **options)
-        finally:
-            self._packets.text = ""
-
-    def is_silent(self) -> bool:
-        """Whether the server has said nothing. It says nothing unasked, but when it ends the connection."""
-        connection: Any = self._socket
-        try:
-            return not select.select([connection.sock], [], [], 0)[0]
-        except (AttributeError, OSError, TypeError, ValueError):  # closed by the driver; a question will say so
-            return False
-
-    def _await_greeting(self) -> None:
-        """Look at the first bytes: the driver takes any for a length, and waits for the rest of what is no packet."""
-        connection: Any = self._socket
-        sock = connection.sock
-        patience = sock.gettimeout()
-        sock.settimeout(min(SILENCE_SECONDS, patience))
-        try:
-            head = sock.recv(5, socket.MSG_PEEK)
-        except TimeoutError:
-            if _speaks_http(sock.getpeername()):
-                raise WrongServer("speaks HTTP; is it ClickHouse's port?") from None
-            sock.settimeout(patience)
-            head = sock.recv(5, socket.MSG_PEEK)
-        sock.settimeout(patience)
-        if len(head) == 5 and not (head[3] == 0 and head[4] in (10, 255)):
-            raise WrongServer("does not speak the MySQL protocol")
-
-
-def _speaks_http(address: Any) -> bool:
-    """Whether a server that says nothing was waiting for a request; asked on a connection of its own."""
-    with contextlib.suppress(OSError), socket.create_connection(address[:2], SILENCE_SECONDS) as probe:
-        probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        return probe.recv(5, socket.MSG_WAITALL) == b"HTTP/"
-    return False
-
-
 def connect(address: Address, settings: Settings, identity: Identity, *, timeout: float, writes: bool) -> MySQL:
     """A connection on which a query was answered. Raises NotYet, AccessDenied or WrongServer."""
     try:
-        connection = _open(address, timeout)
+        connection = open_connection(address, timeout)
         database = MySQL(address, settings, identity, connection, writes=writes)
     except (AccessDenied, StatementRefused) as error:  # an account whose password is expired may log in, and nothing else
         raise AccessDenied(f"{address}: {error}") from None
@@ -245,7 +91,7 @@ def connect(address: Address, settings: Settings, identity: Identity, *, timeout
     except LostConnection as error:
         raise NotYet(str(error)) from None
     except mysql.connector.Error as error:
-        raise _refused_at_login(error, address) from None
+        raise refused_at_login(error, address) from None
     except (OSError, UnicodeError) as error:
         raise NotYet(str(error)) from None
     except (IndexError, ValueError, KeyError, TypeError, AttributeError):
@@ -255,43 +101,6 @@ def connect(address: Address, settings: Settings, identity: Identity, *, timeout
         oldest = ".".join(map(str, OLDEST[database.dialect]))
         raise WrongServer(f"{address} is {database.dialect} {database.version}; at least {oldest} is needed")
     return database
-
-
-def _open(address: Address, timeout: float) -> Connection:
-    options, mode = address.options, address.options["ssl-mode"]
-    try:
-        socket.getaddrinfo(address.host, address.port)  # the driver's own error for this names no host
-    except (OSError, UnicodeError):
-        raise NotYet(f"the host name {address.host} does not resolve") from None
-    tls: dict[str, Any] = {"ssl_disabled": True} if mode == "DISABLED" else {
-        "ssl_disabled": False, "ssl_ca": options.get("ssl-ca"), "ssl_cert": options.get("ssl-cert"),
-        "ssl_key": options.get("ssl-key"), "ssl_verify_cert": mode.startswith("VERIFY_"),
-        "ssl_verify_identity": mode == "VERIFY_IDENTITY"}
-    return Connection(
-        mode not in ("DISABLED", "PREFERRED"), host=address.host, port=address.port, user=address.user,
-        password=address.password, database=address.database, connection_timeout=max(1, round(timeout)),
-        # Every DDL commits anyway. Without the flag off, a broken second statement of a text would go unseen.
-        autocommit=True, client_flags=[-ClientFlag.MULTI_STATEMENTS], charset="utf8mb4",
-        collation="utf8mb4_unicode_ci", **{key: value for key, value in tls.items() if value is not None})
-
-
-def _refused_at_login(error: mysql.connector.Error, address: Address) -> Exception:
-    text = _message(error)
-    if error.errno == 1049:
-        return NotYet(f"the database {address.database} does not exist; create it", WrongServer)
-    if failed := tls.failure(text):
-        return AccessDenied(f"{address}: {failed}")
-    if error.errno in LOGIN:
-        wanted = "a client certificate (ssl-cert, ssl-key)" if address.secure else "TLS"
-        hint = f"; or the account requires {wanted}" * (error.errno == 1045 and "ssl-cert" not in address.options)
-        return AccessDenied(f"{address} refused user {address.user}: {text}{hint}")
-    if error.errno in NOT_YET or error.errno == -1:
-        return NotYet(text)
-    return WrongServer(f"{address}: {text}")
-
-
-def _message(error: mysql.connector.Error) -> str:
-    return " ".join(str(error.msg or error).split())[:2000] + (f" ({error.errno})" if (error.errno or 0) > 0 else "")
 
 
 def _is_read_only(error: mysql.connector.Error) -> bool:
@@ -369,7 +178,7 @@ class MySQL:
                     if isinstance(ours, StatementRefused):
                         ours.checked = whole and error.errno not in self._codes.cut_short
                     raise ours from None
-                self.behind(f"{_message(error)}: {self._in_the_way(sql)}")
+                self.behind(f"{message(error)}: {self._in_the_way(sql)}")
                 time.sleep(PAUSE_SECONDS)
 
     def _in_the_way(self, sql: str) -> str:
@@ -399,16 +208,16 @@ class MySQL:
 
     def _ours(self, error: mysql.connector.Error) -> Exception:
         if error.errno in self._codes.lost:
-            return LostConnection(f"{self.address}: the connection was lost: {_message(error)}")
+            return LostConnection(f"{self.address}: the connection was lost: {message(error)}")
         if error.errno in DENIED:
-            return Forbidden(f"{self.address}: {_message(error)}")
+            return Forbidden(f"{self.address}: {message(error)}")
         if _is_read_only(error):
-            return LostConnection(f"{self.address}: it takes no writes any more, as after a failover: {_message(error)}")
-        return StatementRefused(_message(error))
+            return LostConnection(f"{self.address}: it takes no writes any more, as after a failover: {message(error)}")
+        return StatementRefused(message(error))
 
     def how_far(self) -> tuple[int, int, str] | None:
         try:
-            with contextlib.closing(_open(self.address, GIVE_UP_SECONDS)) as other:
+            with contextlib.closing(open_connection(self.address, GIVE_UP_SECONDS)) as other:
                 row: Any = other.info_query(HOW_FAR[self.dialect].format(self._id))
         except (mysql.connector.Error, NotYet, OSError):
             return None
@@ -422,7 +231,7 @@ class MySQL:
         except mysql.connector.Error as error:
             if error.errno in self._codes.lost:
                 raise self._ours(error) from None
-            return "" if error.errno in PARSED else _message(error)
+            return "" if error.errno in PARSED else message(error)
         return ""
 
     def lacking(self, objects: Mapping[Object, Attributes]) -> list[str]:
@@ -437,7 +246,7 @@ class MySQL:
             if error.errno in self._codes.lost:
                 raise self._ours(error) from None
             if _is_read_only(error):
-                raise WrongServer(f"{self.address} takes no writes: {_message(error)}") from None
+                raise WrongServer(f"{self.address} takes no writes: {message(error)}") from None
             return error.errno in DENIED and (error.errno != 1142 or f"{right} command" in str(error))
         return False
 
@@ -445,7 +254,7 @@ class MySQL:
         """End this connection from another one: what runs on it is undone, and with its end the lock is free."""
         told = time.monotonic() + GIVE_UP_SECONDS / 2
         try:
-            other = _open(self.address, GIVE_UP_SECONDS)
+            other = open_connection(self.address, GIVE_UP_SECONDS)
             other.cmd_query(f"KILL {self._id}")
             while other.info_query(f"SELECT 1 FROM information_schema.processlist WHERE id = {self._id}"):
                 if time.monotonic() > told:

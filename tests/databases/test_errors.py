@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from migrator.databases import clickhouse, mysql
+from migrator.databases import clickhouse, mysql, mysql_connection
 from tests.conftest import FIGURES, Database
 from tests.databases.conftest import Steps, one_dialect
 from tests.databases.crash import Run
@@ -205,7 +205,7 @@ def test_each_code_of_the_program_has_a_row() -> None:
     assert {dialect: (TRANSIENT[dialect].keys(), LOST[dialect].keys(), CUT_SHORT[dialect].keys())
                            for dialect in ("mysql", "mariadb")} == mysql.CODES  # fmt: skip
     assert refused["mysql"] & refused["mariadb"] >= mysql.DENIED
-    assert (NOT_YET.keys(), LOGIN["mysql"].keys()) == (mysql.NOT_YET, mysql.LOGIN)
+    assert (NOT_YET.keys(), LOGIN["mysql"].keys()) == (mysql_connection.NOT_YET, mysql_connection.LOGIN)
     for dialect in DIALECTS:
         kinds = [TRANSIENT[dialect].keys(), LOST[dialect].keys(), CUT_SHORT[dialect].keys(), refused[dialect]]
         assert len(set().union(*kinds)) == sum(map(len, kinds)), "a code is in two classes"
