@@ -6,7 +6,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -57,6 +57,7 @@ class Database(Protocol):
     version: str
     encrypted: bool
     behind: Callable[[str], object]  # told, again and again, what is waited for, and why
+    leftover: Set[int]  # finished steps, by the ledger as it was last read, whose journal a killed run left behind
 
     def fresh_session(self) -> None:
         """Take back what a step did to its session (database, modes), and commit what it left open."""
@@ -92,7 +93,10 @@ class Database(Protocol):
         """Create the ledger and its journal where missing."""
 
     def record(self, row: Applied) -> None:
-        """Write a finished step; the first `applied_at` of a version is kept. Its journal is not needed any more."""
+        """Write a finished step; the first `applied_at` of a version is kept. Its journal is forgotten."""
+
+    def forget(self, version: int) -> None:
+        """Take a step's entries out of the journal."""
 
     def read_journal(self) -> list[Entry]:
         """The newest entry of each statement of the steps that are not finished; none where there is no journal."""

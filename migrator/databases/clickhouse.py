@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import clickhouse_connect
@@ -161,6 +161,7 @@ class ClickHouse:
         self._mark = f"migrate {settings.ledger_table}"  # of the statements of all runs that share this lock
         self._lock = Lock(self, f"{self._ledger}_lock", identity)
         self._journaled: set[int] = set()  # numbers of steps
+        self.leftover: Set[int] = set()
         self.running = ""
         self.fresh_session()
 
@@ -261,9 +262,10 @@ class ClickHouse:
     # The ledger. ReplacingMergeTree: a row is never updated, a newer one of the same version takes its place.
 
     def read_ledger(self) -> list[Applied]:
-        sql = f"SELECT version, name, checksum, run FROM {self._ledger} FINAL ORDER BY version"
+        sql = f"SELECT version, name, checksum, run, {{}} FROM {self._ledger} FINAL ORDER BY version"
+        left = f"version IN (SELECT version FROM {self._journal})"
         try:
-            rows = self.query(sql)
+            rows = self.query(sql.format(left))
         except StatementRefused:
             columns = self._columns(self.settings.ledger_table)
             if not columns:
@@ -271,8 +273,9 @@ class ClickHouse:
             if not {"version", "name", "checksum", "run"} <= columns:
                 raise WrongServer(f"{self.address}: the table {self._ledger} is not this job's ledger; choose another"
                                   " name with MIGRATE_LEDGER_TABLE") from None
-            rows = self.query(sql)  # a rival has just made it
-        return [Applied(version, name, "clickhouse", checksum) for version, name, checksum, _ in rows]
+            rows = self.query(sql.format("0"))  # a rival has just made it, or somebody has dropped its journal
+        self.leftover = {version for version, *_, is_left in rows if is_left}
+        return [Applied(version, name, "clickhouse", checksum) for version, name, checksum, *_ in rows]
 
     def _columns(self, table: str) -> set[str]:
         return {name for (name,) in self.query(
@@ -315,7 +318,10 @@ class ClickHouse:
             f"INSERT INTO {self._ledger} (version, description, name, checksum, image, host, run, seconds)"
             f" VALUES ({row.version}, {quote(row.description)}, {texts}, {row.seconds!r})", "ledger")
         if row.version in self._journaled:
-            self.execute(f"ALTER TABLE {self._journal} DROP PARTITION {row.version}", "ledger")
+            self.forget(row.version)
+
+    def forget(self, version: int) -> None:
+        self.execute(f"ALTER TABLE {self._journal} DROP PARTITION {version}", "ledger")
 
     # The journal.
 

@@ -112,6 +112,7 @@ class MySQL:
     """One MySQL or MariaDB server. See `migrator.databases.Database` for what each method promises."""
 
     target = "mysql"
+    leftover: Set[int] = frozenset()  # row and journal are one transaction
 
     def __init__(self, address: Address, settings: Settings, identity: Identity, connection: Connection, *,
                  writes: bool):
@@ -346,9 +347,12 @@ class MySQL:
                 return
             with self._transaction():
                 self._sent(row_text)
-                self._sent(f"DELETE FROM {self._journal} WHERE version = {row.version}")
+                self.forget(row.version)
 
         self._patiently(row_text, send)
+
+    def forget(self, version: int) -> None:
+        self._sent(f"DELETE FROM {self._journal} WHERE version = {version}")
 
     # The journal.
 

@@ -295,6 +295,30 @@ def test_a_step_whose_ledger_row_was_deleted_runs_from_its_beginning(servers: Se
     assert query("SELECT COUNT(*) FROM " + ("t" if target == "mysql" else "d.t")) == [(2,)]
 
 
+@one_dialect
+def test_what_a_killed_run_left_of_a_finished_step_is_forgotten(servers: Servers, steps: Steps) -> None:
+    """On ClickHouse the row and the end of its journal are two writes; the next run makes up for the second, whatever is pending.
+
+    So a step that a person takes out of the ledger runs from its beginning.
+    """
+    steps.write(n0001_a__clickhouse__sql="CREATE DATABASE IF NOT EXISTS d; CREATE TABLE IF NOT EXISTS d.t (n Int8) ENGINE = Memory;"
+                                         " INSERT INTO d.t VALUES (1)")
+    left = "SELECT count() FROM migrate.schema_migrations_journal"
+    for expected in (1, 2):
+        lost = Fault(b"DROP PARTITION", http_error(500, 210, "network"))
+        with Proxy(servers.clickhouse.port, "http", faults=[lost]) as proxy:
+            url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
+            assert steps.run(servers, CLICKHOUSE_URL=url).code == 3
+        assert ledger(servers) == {1: "0001_a.clickhouse"}
+        assert servers.clickhouse.query(left) != [(0,)]
+        assert servers.clickhouse.query("SELECT count() FROM d.t") == [(expected,)]
+        if expected == 2:
+            steps.write(n0002_b__mysql__sql="SELECT 1")
+        assert steps.run(servers).code == 0
+        assert servers.clickhouse.query(left) == [(0,)]
+        servers.clickhouse.query("DELETE FROM migrate.schema_migrations WHERE version = 1")
+
+
 REPAIRED = {
     "0001_a.mysql.sql": "CREATE TABLE a (id INT PRIMARY KEY, n INT); INSERT INTO a VALUES (1, 1);\n"
                         "ALTER TABLE a ADD COLUMN m INT, ADD COLUMN k INT, ADD KEY by_n (n), MODIFY n BIGINT;\n"
