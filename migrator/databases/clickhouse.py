@@ -345,7 +345,8 @@ class ClickHouse:
     def took_effect(self, sql: str, kind: Kind, intent: Entry) -> bool | None:
         with contextlib.suppress(StatementRefused):  # without the right or the log, what is there by now must do
             self.execute("SYSTEM FLUSH LOGS query_log", "journal")
-        return probe.took_effect(self.query, sql, kind, intent, self.answer(sql, kind).text)
+        return probe.took_effect(self.query, lambda sql: self.execute(sql, "journal"), sql, kind, intent,
+                                 self.answer(sql, kind).text)
 
     def unfinished(self, kind: Kind) -> str:
         from migrator.converge.clickhouse_refusals import unfinished_mutations
