@@ -29,7 +29,7 @@ from tests.servers.mysql import MySQLServer
 from tests.servers.process import HOST, free_port
 
 FULL = bool(os.environ.get("MIGRATE_TEST_FULL"))
-CHAINS = 10 if FULL else 1  # how often from the beginning to the end
+CHAINS, SIGNALS = (9, 100) if FULL else (1, 1)  # how often from the beginning to the end, and how many in time, at least
 OLD_MYSQL, OLD_CLICKHOUSE = MYSQL["M-7 006 by hand, int, other collation"], CLICKHOUSE["C, views V1"]
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 BIG = ("INSERT INTO metrics.PodMetrics (ts, cluster_id, pod_name, cpu_usage) SELECT now() - number % 1000000, 'big',"
@@ -172,7 +172,7 @@ def test_signals_at_random_times(
     try:
         chain.clean()
         reference = chain.finished()
-        for _ in range(CHAINS):
+        while figures.chains < CHAINS or len(figures.seconds) < SIGNALS:
             chain.clean()
             for phase, (signals, *_) in PHASES.items():
                 for _ in range(signals):
