@@ -109,8 +109,10 @@ def parse_mysql_url(url: str) -> Address:
         raise SettingsError(f"{name}: ssl-mode must be one of {', '.join(SSL_MODES)}")
     if mode == "DISABLED" and len(options) > 1:
         raise SettingsError(f"{name}: ssl-mode=DISABLED contradicts the other ssl- options")
-    if mode in ("PREFERRED", "REQUIRED"):  # who gives a CA wants it asked, and a client certificate needs TLS
-        mode = "VERIFY_CA" if "ssl-ca" in options else "REQUIRED" if "ssl-cert" in options else mode
+    if mode in ("PREFERRED", "REQUIRED") and "ssl-ca" in options:
+        mode = "VERIFY_CA"
+    elif mode == "REQUIRED" or (mode == "PREFERRED" and "ssl-cert" in options):
+        mode = "VERIFY_IDENTITY"  # the system's CAs sign for everybody, so the name must be right too
     options["ssl-mode"] = mode
     if ("ssl-cert" in options) != ("ssl-key" in options):
         raise SettingsError(f"{name}: ssl-cert and ssl-key need each other")

@@ -35,4 +35,4 @@ EXACT = named(CLICKHOUSE)
 # files too), and functions, which belong to no database. A view in `elsewhere` may be seen.
 OWN = [*(f"ALL ON {name}.*" for name in ("shop", "d", "e", "own")), "CREATE TABLE, INSERT ON default.*", "READ ON FILE",
        "CREATE FUNCTION, DROP FUNCTION ON *.*", "SHOW ON elsewhere.*"]  # fmt: skip
-WATCHFUL = User("watchful", grants=[*EXACT, *OWN, "SYSTEM FLUSH LOGS, CREATE TEMPORARY TABLE ON *.*", "SELECT ON system.query_log"])
+WATCHFUL = User("watchful", grants=[*EXACT, *OWN, "SYSTEM FLUSH LOGS ON *.*", "SELECT ON system.query_log"])

@@ -26,7 +26,6 @@ KEPT = "^[A-Za-z0-9_.]+__before_[0-9]{4}(_[0-9]+)?$"  # an old table that a conv
 FIRST_PAUSE = 0.05  # each later one is twice as long
 LONGEST_PAUSE = 0.5  # a server is noticed within a second of being up
 LAST_SECONDS = 1.0  # for what another thread is at when the run is stopped
-UNVERIFIED = {("verify", "false"), ("ssl-mode", "REQUIRED")}  # TLS is asked for, and no certificate; what else asks for it, verifies
 QUIET_SECONDS = 2.0  # after which a first try without an end is mentioned: a resolver may take long
 
 
@@ -297,8 +296,8 @@ def _report_ready(log: Log, database: Database, address: Address, clock: Clock) 
               "seconds": clock.seconds - clock.left}
     if address.secure and not database.encrypted:
         log.warning("ready", **fields, reason="the server offers no TLS: this connection is in plain text")
-    elif UNVERIFIED & address.options.items():
-        log.warning("ready", **fields, reason="as the URL says, nobody asks whose certificate this is: whoever sits between"
+    elif address.options.get("verify") == "false":
+        log.warning("ready", **fields, reason="verify=false: nobody asks whose certificate this is, and whoever sits between"
                                               " may read and change everything")
     else:
         log.info("ready", **fields)

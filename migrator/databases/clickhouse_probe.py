@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -150,10 +151,11 @@ def _came(query: Query, execute: Callable[[str], None], sql: str, kind: Kind, be
         execute(f"{sql[:begin]}{AGAIN}{sql[end:]}")
         return bool(query(f"SELECT ({all_of} {sql[begin:end]} WHERE _part IN (SELECT name FROM system.parts WHERE {later}))"
                           f" = ({all_of} {AGAIN})")[0][0])
-    except StatementRefused:  # a right is missing, or what the statement reads is not there any more
+    except StatementRefused:  # what the statement reads is not there any more, or no memory
         return False
     finally:
-        execute(f"DROP TEMPORARY TABLE IF EXISTS {AGAIN}")
+        with contextlib.suppress(StatementRefused):
+            execute(f"DROP TEMPORARY TABLE IF EXISTS {AGAIN}")
 
 
 def _name_in(insert: str) -> tuple[int, int]:

@@ -53,8 +53,8 @@ class Guard(MySQLAuthenticator):
 
     @staticmethod
     def _refusal(plugin: str) -> str:
-        return (f"the server asks for the password itself ({plugin}) on a connection without TLS; use ssl-mode=REQUIRED"
-                " or better, which needs TLS on the server")
+        return (f"the server asks for the password itself ({plugin}) on a connection without TLS; use ssl-mode=PREFERRED"
+                " or better, and a server with TLS")
 
 
 class _Watched:
@@ -106,10 +106,10 @@ class Packets(NetworkBrokerPlain):
 
 
 class Connection(MySQLConnection):
-    """The driver's pure connection, which insists on TLS where it was asked for, and on the guard where there is none."""
+    """The driver's pure connection, which insists on the guard where there is no TLS."""
 
-    def __init__(self, must_encrypt: bool, **options: Any):
-        self._must_encrypt, self.autocommits = must_encrypt, True
+    def __init__(self, **options: Any):
+        self.autocommits = True
         super().__init__(**options)
 
     def _handle_server_status(self, flags: int) -> None:
@@ -123,8 +123,6 @@ class Connection(MySQLConnection):
         connection._netbroker = self._packets
         self._await_greeting()
         super()._do_handshake()
-        if self._must_encrypt and not self._client_flags & ClientFlag.SSL:
-            raise AccessDenied("TLS is asked for (ssl-mode), but the server offers none")
 
     def cmd_query_iter(self, statements: Any, **options: Any) -> Any:
         try:
@@ -182,7 +180,7 @@ def open_connection(address: Address, timeout: float) -> Connection:
         "ssl_key": options.get("ssl-key"), "ssl_verify_cert": mode.startswith("VERIFY_"),
         "ssl_verify_identity": mode == "VERIFY_IDENTITY"}
     return Connection(
-        mode not in ("DISABLED", "PREFERRED"), host=address.host, port=address.port, user=address.user,
+        host=address.host, port=address.port, user=address.user,
         password=address.password, database=address.database, connection_timeout=max(1, round(timeout)),
         # Every DDL commits anyway. Without the flag off, a broken second statement of a text would go unseen.
         autocommit=True, client_flags=[-ClientFlag.MULTI_STATEMENTS], charset="utf8mb4",

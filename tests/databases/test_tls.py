@@ -19,7 +19,7 @@ FULL = bool(os.environ.get("MIGRATE_TEST_FULL"))
 PLAIN, OTHER_CA, SELF_SIGNED = "speaks no TLS on this port", "another CA has signed the server's certificate", "is self-signed"
 EXPIRED, HOST_NAME, OLD = "has expired", "is for another host name", "nothing newer than TLS 1.1"
 MISSING, STRANGER = "requires a client certificate", "does not accept this client certificate"
-OFFERS_NONE = "TLS is asked for (ssl-mode), but the server offers none"
+OFFERS_NONE = "TLS failed: SSL is required but the server doesn't support it"
 
 # What the server shows, the options of the URL, and the line that refuses; empty: it connects, and the log says encrypted.
 CLICKHOUSE: dict[str, tuple[str, dict[str, str], str]] = {
@@ -47,13 +47,15 @@ MYSQL: dict[str, tuple[str, dict[str, str], str]] = {
     "wrong host name, not to be verified": ("wrong-host", {"ssl_mode": "VERIFY_CA", "ssl_ca": "ca.pem"}, ""),
     "expired": ("expired", {"ssl_ca": "ca.pem"}, EXPIRED),
     "self-signed": ("self-signed", {"ssl_ca": "ca.pem"}, SELF_SIGNED),
-    "self-signed, not to be verified": ("self-signed", {"ssl_mode": "REQUIRED"}, ""),
+    "self-signed, required": ("self-signed", {"ssl_mode": "REQUIRED"}, SELF_SIGNED),
+    "required, a CA that is not the system's": ("good", {"ssl_mode": "REQUIRED"}, OTHER_CA),
+    "self-signed, not to be verified": ("self-signed", {}, ""),
     "client certificate": ("good, for clients", {"ssl_ca": "ca.pem", "ssl_cert": "client.pem", "ssl_key": "client.key"}, ""),
     "client certificate missing": ("good, for clients", {"ssl_ca": "ca.pem"}, "requires a client certificate (ssl-cert, ssl-key)"),
     "client certificate of another CA": ("good, for clients", {"ssl_ca": "ca.pem", "ssl_cert": "stranger.pem", "ssl_key": "stranger.key"}, STRANGER),
     "an account that requires TLS, and none": ("good, for clients", {"ssl_mode": "DISABLED"}, "the account requires TLS"),
     "server without TLS, required": ("plain", {"ssl_mode": "REQUIRED"}, OFFERS_NONE),
-    "server without TLS, to be verified": ("plain", {"ssl_ca": "ca.pem"}, "TLS failed: SSL is required but the server doesn't support it"),
+    "server without TLS, to be verified": ("plain", {"ssl_ca": "ca.pem"}, OFFERS_NONE),
     "server without TLS, a client certificate": ("plain", {"ssl_cert": "client.pem", "ssl_key": "client.key"}, OFFERS_NONE),
     "TLS 1.1": ("old", {}, OLD),
 }  # fmt: skip
@@ -70,7 +72,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(steps: Steps, url: str, refusal: str, case: str, *, encrypted: bool = True, level: str = "") -> str:
     """What is wrong with a run there; empty if nothing is. `level`: of the line that says whether it is encrypted."""
-    level = level or ("warning" if case.endswith("not to be verified") and "VERIFY_CA" not in url else "info")
+    level = level or ("warning" if "verify=false" in url else "info")
     target = "mysql" if url.startswith("mysql") else "clickhouse"
     run = Run(steps.environ | {"MIGRATE_LOG_FORMAT": "json", f"{target.upper()}_URL": url}, "--target", target)
     code = run.wait(60)

@@ -216,11 +216,12 @@ def test_mysql_url_is_taken_apart() -> None:
     """TLS is used where the server has it, unless told otherwise; a given CA is also checked."""
     plain = parse_mysql_url("mysql://u:p%3A@my/shop")
     checked = parse_mysql_url(f"mysql://u@my:3307/shop?ssl-mode=REQUIRED&ssl-ca={certifi.where()}")
+    required = parse_mysql_url("mysql://u@my/shop?ssl-mode=REQUIRED")
     off = parse_mysql_url("mysql://u@my/shop?ssl-mode=disabled")
 
     assert (plain.host, plain.port, plain.user, plain.password, plain.database) == ("my", 3306, "u", "p:", "shop")
-    assert [a.options["ssl-mode"] for a in (plain, checked, off)] == ["PREFERRED", "VERIFY_CA", "DISABLED"]
-    assert [a.secure for a in (plain, checked, off)] == [True, True, False]
+    assert [a.options["ssl-mode"] for a in (plain, checked, required, off)] == ["PREFERRED", "VERIFY_CA", "VERIFY_IDENTITY", "DISABLED"]
+    assert [a.secure for a in (plain, checked, required, off)] == [True, True, True, False]
 
 
 def test_option_wins_over_its_variable() -> None:
