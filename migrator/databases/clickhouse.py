@@ -36,6 +36,7 @@ GIVE_UP_SECONDS = 2.0  # for what is asked on the way out
 # Several of these defaults changed between releases, so they go out with every statement. 2 waits for all replicas.
 # The query log tells the next run which statements came to their end.
 SEND = {"async_insert": 0, "mutations_sync": 2, "alter_sync": 2, "wait_end_of_query": 1, "log_queries": 1}
+QUICKER = {"log_queries": 0, "max_threads": 1}  # rows of ledger and journal, where the server lets these be set
 READ_ONLY = {"readonly": 2}  # refuses every write and DDL, and still accepts the settings of a query
 
 TRANSIENT_SECONDS = 30.0  # for which a statement that the server had no room for is sent again
@@ -152,6 +153,8 @@ class ClickHouse:
         self.address, self.settings, self.identity, self.version = address, settings, identity, version
         self.encrypted = address.secure
         self._client, self._writes, self._number = client, writes, 0
+        fixed = {name for name, setting in client.server_settings.items() if setting.readonly}
+        self._quicker = {name: value for name, value in QUICKER.items() if name not in fixed}
         self._line = threading.Lock()  # one statement at a time: a step's row is written by a thread of its own
         self.behind: Callable[[str], object] = lambda reason: None
         # From here on a statement may take as long as it needs; whoever waits for it has a deadline and signals.
@@ -183,15 +186,20 @@ class ClickHouse:
         settings = {**({} if self._writes else READ_ONLY), **self._session}
         return [tuple(row) for row in self._sent(lambda: self._client.query(sql, settings=settings).result_rows)]
 
+    def limits(self, label: str) -> Mapping[str, int]:
+        """The server's settings for a statement with this label."""
+        if not self._writes:
+            return READ_ONLY
+        return SEND | self._quicker if label in ("ledger", "journal") else SEND
+
     def execute(self, sql: str, label: str = "") -> None:
         self._number += 1
         self.running = "-".join(["migrate", self.identity.run, *label.split(), str(self._number)])
         marks = {"query_id": self.running, "log_comment": f"{self._mark} {label}".strip()}
-        limits = SEND if self._writes else READ_ONLY
         # Any statement, not only an INSERT: `raw_insert` alone sends pieces, where `command` would copy a big text.
         size = {"Content-Length": str(encoded_size(sql))}
         self._sent(lambda: self._client.raw_insert(insert_block=encoded(sql), transport_settings=size,
-                                                   settings={**limits, **marks, **self._session}), changes=True)
+                                                   settings={**self.limits(label), **marks, **self._session}), changes=True)
         self.running = ""
 
     def _sent(self, send: Callable[[], Any], *, changes: bool = False) -> Any:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from migrator.catalogs.clickhouse import quote
 from migrator.errors import StatementRefused
 from migrator.journal import Answer, Entry, digest, mentions
-from migrator.kinds import Clause, Kind, Name
+from migrator.kinds import Clause, Kind, Name, classify
 from migrator.statements import IGNORED, tokens
 
 Query = Callable[[str], list[tuple[Any, ...]]]
+Execute = Callable[[str], None]
 DDL = ("CREATE", "ALTER", "DROP", "RENAME", "EXCHANGE", "ATTACH", "DETACH", "REPLACE")
 RELATIONS = ("TABLE", "VIEW", "MATERIALIZED VIEW", "DICTIONARY", "INDEX")
 MUTATION = re.compile(r"(UPDATE|DELETE|MATERIALIZE|CLEAR|APPLY)\b")
@@ -28,8 +29,8 @@ def answer(query: Query, sql: str, kind: Kind) -> Answer:
     """One answer for each object or part of the statement, in digests; empty where nothing shows what it does.
 
     What a mutation does shows in system.mutations: `m` and the highest number there. What an INSERT does shows in the
-    parts, where others leave their rows too: `b` and the highest block number, or of other engines and statements `r` and a
-    digest or a count, which prove that nothing came, but not what did.
+    parts, where others leave their rows too: `b` and the highest block number, followed by that of what each view writes to;
+    or of other engines and statements `r` and a digest or a count, which prove that nothing came, but not what did.
     """
     if kind.verb == "SELECT":
         return SELECTS
@@ -50,7 +51,8 @@ def answer(query: Query, sql: str, kind: Kind) -> Answer:
     if not kind.clauses:
         exchanged = [name for pair in kind.renames for name in pair]
         names = [*kind.drops, *kind.creates] or exchanged or [kind.name]
-        return Answer(" ".join(_definition(query, name, []) for name in names), lasting=True)
+        seldom = kind.verb == "CREATE" and not kind.replaces
+        return Answer(" ".join(_definition(query, name, [], seldom=seldom) for name in names), lasting=True)
     return _altered(query, kind.name, kind.clauses)
 
 
@@ -72,7 +74,14 @@ def _of(name: Name, column: str = "table") -> str:
     return f"database = {database} AND {column} = {quote(name.name)}"
 
 
-def _definition(query: Query, name: Name, parts: list[str]) -> str:
+def _identifier(*parts: str | None) -> str:
+    return ".".join("`" + part.replace("\\", "\\\\").replace("`", "\\`") + "`" for part in parts if part)
+
+
+def _definition(query: Query, name: Name, parts: list[str], *, seldom: bool = False) -> str:
+    """A digest of what there is by this name; if it is `seldom` there, that is asked first, in half the time."""
+    if seldom and query(f"EXISTS TABLE {_identifier(*name)}") == [(0,)]:
+        return digest()
     rows = query("SELECT toString(uuid), formatQuery(create_table_query) FROM system.tables WHERE " + _of(name, "name"))
     return digest(*(digest(uuid, mentions(text, parts)) for uuid, text in rows))
 
@@ -94,7 +103,8 @@ def _rows(query: Query, name: Name, *, only_more: bool) -> Answer:
     found = query(f"SELECT engine, total_rows FROM system.tables WHERE {_of(name, 'name')}")
     engine, rows = found[0] if found else ("", None)
     if engine.endswith("MergeTree") and only_more:  # a merge takes rows and parts away, but no block number
-        return Answer(f"b{query(f'SELECT max(max_block_number) FROM system.parts WHERE {_of(name)} AND active')[0][0]}")
+        table, views = _fed(query, name)
+        return Answer("b" + ",".join([_block(query, table), *(f"{_block(query, view.target)}:{view.uuid}" for view in views)]))
     if engine.endswith("MergeTree"):
         parts = query("SELECT partition_id, max(max_block_number), count(), sum(rows) FROM system.parts"
                       f" WHERE {_of(name)} AND active GROUP BY 1 ORDER BY 1")
@@ -102,20 +112,60 @@ def _rows(query: Query, name: Name, *, only_more: bool) -> Answer:
     return Answer(f"r{rows}") if engine in COUNTED else Answer()
 
 
-def took_effect(query: Query, execute: Callable[[str], None], sql: str, kind: Kind, intent: Entry, now: str) -> bool | None:
+def _block(query: Query, table: Name) -> str:
+    return str(query(f"SELECT max(max_block_number) FROM system.parts WHERE {_of(table)} AND active")[0][0])
+
+
+def _later(table: Name, before: int) -> str:
+    return f"{_of(table)} AND active AND max_block_number > {before}"
+
+
+class _View(NamedTuple):
+    """A materialized view: what it is fed from, where it writes to."""
+
+    source: Name
+    name: Name
+    target: Name
+    uuid: str
+    select: str
+
+
+def _fed(query: Query, table: Name) -> tuple[Name, list[_View]]:
+    """The table with its database, and each materialized view that gets the rows of an INSERT into it, behind others too."""
+    whole = Name(table.database or query("SELECT currentDatabase()")[0][0], table.name)
+    sources, views = [whole], []
+    for source in sources:  # which grow meanwhile
+        behind = query("SELECT d.1, d.2 FROM (SELECT arrayJoin(arrayZip(dependencies_database, dependencies_table)) AS d"
+                       f" FROM system.tables WHERE {_of(source, 'name')}) ORDER BY ALL")
+        for view in (_view(query, source, Name(*names)) for names in behind):
+            views.append(view)
+            if view.target not in sources:
+                sources.append(view.target)
+    return whole, views
+
+
+def _view(query: Query, source: Name, name: Name) -> _View:
+    """A view that this user may not see writes nowhere that he could look."""
+    found = query(f"SELECT toString(uuid), create_table_query, as_select FROM system.tables WHERE {_of(name, 'name')}")
+    uuid, definition, select = found[0] if found else ("", "", "")
+    target = classify(definition, "clickhouse").table or Name(name.database, f".inner_id.{uuid}")
+    return _View(source, name, Name(target.database or name.database, target.name), uuid, select)
+
+
+def took_effect(query: Query, execute: Execute, sql: str, kind: Kind, intent: Entry, now: str) -> bool | None:
     """Whether what was answered before has changed as the statement changes it; None where that does not show."""
     pairs = zip(intent.answer.split(), now.split(), strict=False)
     found = {_changed(query, sql, kind, before, after) for before, after in pairs}
     if len(found) == 1 and None not in found:
         return found.pop()
-    if _is_logged(query, intent) or (intent.answer.startswith("b") and _came(query, execute, sql, kind, int(intent.answer[1:]))):
+    if _is_logged(query, intent) or (intent.answer.startswith("b") and _came(query, execute, sql, kind, intent.answer)):
         return True
     return None
 
 
 def _changed(query: Query, sql: str, kind: Kind, before: str, now: str) -> bool | None:
-    if before.startswith(("b", "r")):
-        return False if before == now else None
+    if before.startswith(("b", "r")):  # its own table gets the rows first, what is behind it later
+        return False if before.partition(",")[0] == now.partition(",")[0] else None
     if before.startswith("m") and kind.name:
         return _mutated(query, sql, kind.name, int(before[1:]))
     return before != now
@@ -130,26 +180,46 @@ def _mutated(query: Query, sql: str, name: Name, before: int) -> bool | None:
     return True if ours else None if others else False
 
 
-def _came(query: Query, execute: Callable[[str], None], sql: str, kind: Kind, before: int) -> bool:
-    """Whether the parts that came later hold just the rows of an INSERT, which are made again in a temporary table to see.
+def _came(query: Query, execute: Execute, sql: str, kind: Kind, answered: str) -> bool:
+    """Whether the parts that came later hold just the rows of an INSERT, and those behind its table's views just theirs.
 
-    A server that is killed takes the end of its query log along, and keeps the parts. What came further, through
-    materialized views, does not show there.
+    A server that is killed takes the end of its query log along, and keeps the parts.
     """
     assert kind.name
-    later = f"{_of(kind.name)} AND active AND max_block_number > {before}"
-    ((merged, rows),) = query(f"SELECT countIf(min_block_number <= {before}), sum(rows) FROM system.parts WHERE {later}")
-    views = query(f"SELECT 1 FROM system.tables WHERE {_of(kind.name, 'name')} AND notEmpty(dependencies_table)")
-    if merged or views or rows > COMPARED_ROWS:
+    table, views = _fed(query, kind.name)
+    first, *others = (word.split(":") for word in answered[1:].split(","))
+    if [view.uuid for view in views] != [uuid for _, uuid in others]:
         return False
     begin, end = _name_in(sql)
+    before = {table: int(first[0])}
+    made = {table: [f"{sql[:begin]}{AGAIN}{sql[end:]}"]}
+    for view, (block, _) in zip(views, others, strict=True):
+        only = f"_part IN (SELECT name FROM system.parts WHERE {_later(view.source, before[view.source])})"
+        columns = query(f"SELECT name FROM system.columns WHERE {_of(view.name)} ORDER BY position")
+        made.setdefault(view.target, []).append(
+            f"INSERT INTO {AGAIN} ({', '.join(_identifier(*column) for column in columns)}) SELECT * FROM ({view.select})"
+            f" SETTINGS additional_table_filters = {{{quote('.'.join(view.source))}: {quote(only)}}}")
+        before[view.target] = int(block)
+    return all(_holds(query, execute, name, before[name], inserts) for name, inserts in made.items())
+
+
+def _holds(query: Query, execute: Execute, table: Name, before: int, inserts: list[str]) -> bool:
+    """Whether parts came to the table that hold just the rows of these, which are made again in a temporary table to see.
+
+    Where none came that may be right, but not be seen.
+    """
+    later, name = _later(table, before), _identifier(*table)
+    ((merged, rows),) = query(f"SELECT countIf(min_block_number <= {before}), sum(rows) FROM system.parts WHERE {later}")
+    if merged or not 0 < rows <= COMPARED_ROWS:
+        return False
     all_of = "SELECT (count(), sum(sipHash64(toString(tuple(*))))) FROM"
     try:
         # If it is to hold more than this, it drops its oldest blocks, of a million rows at most, and still holds too many.
-        execute(f"CREATE TEMPORARY TABLE {AGAIN} AS {sql[begin:end]} ENGINE = Memory"
+        execute(f"CREATE TEMPORARY TABLE {AGAIN} AS {name} ENGINE = Memory"
                 f" SETTINGS max_rows_to_keep = {rows + 3 * COMPARED_ROWS}")
-        execute(f"{sql[:begin]}{AGAIN}{sql[end:]}")
-        return bool(query(f"SELECT ({all_of} {sql[begin:end]} WHERE _part IN (SELECT name FROM system.parts WHERE {later}))"
+        for insert in inserts:
+            execute(insert)
+        return bool(query(f"SELECT ({all_of} {name} WHERE _part IN (SELECT name FROM system.parts WHERE {later}))"
                           f" = ({all_of} {AGAIN})")[0][0])
     except StatementRefused:  # what the statement reads is not there any more, or no memory
         return False

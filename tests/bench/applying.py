@@ -18,31 +18,30 @@ RECORD = f"""
 import json, os, sys
 sys.path.insert(0, {str(ROOT)!r})
 import entrypoint
-from migrator.databases.clickhouse import SEND, ClickHouse
+from migrator.databases.clickhouse import ClickHouse
 from migrator.databases.mysql import MySQL
 sent = []
 execute, send = ClickHouse.execute, MySQL._sent
 
 def to_clickhouse(self, sql, label=""):
     if label not in ("lock", "heartbeat"):
-        sent.append(("clickhouse", sql))
+        sent.append(("clickhouse", sql, self.limits(label)))
     return execute(self, sql, label)
 
 def to_mysql(self, sql):
     rows = send(self, sql)
     if not sql.startswith(("SELECT", "SET", "SHOW")):
-        sent.append(("mysql", sql))
+        sent.append(("mysql", sql, None))
     return rows
 
 ClickHouse.execute, MySQL._sent = to_clickhouse, to_mysql
 assert entrypoint.main([], os.environ) == 0
 with open(sys.argv[1], "w") as file:
-    json.dump([SEND, sent], file)
+    json.dump(sent, file)
 """
 BARE = CONNECT + """
 import json
-settings, sent = json.load(open(sys.argv[6]))
-for target, sql in sent:
+for target, sql, settings in json.load(open(sys.argv[6])):
     if target == "mysql":
         mysql.cmd_query(sql)
     else:

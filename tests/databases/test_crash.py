@@ -192,14 +192,30 @@ def test_a_step_that_says_it_is_idempotent_goes_on(servers: Servers, steps: Step
     assert steps.run(servers).code == 0
 
 
-# What an INSERT reads, what its table is beside, and whether its rows can be told from others where no query log tells.
-ROWS = "(SELECT number FROM numbers(3) WHERE sleepEachRow(1) = 0) AS made SETTINGS max_block_size = 1"
+# What an INSERT reads, what is beside its table, what is lost of its rows, and whether they can be told where no query log tells.
+ROWS = "(SELECT number FROM numbers(3) WHERE sleepEachRow(0.5) = 0) AS made SETTINGS max_block_size = 1"
+THREE, ONCE = f"SELECT number FROM {ROWS}", "SELECT number FROM numbers(3) WHERE sleep(1.5) = 0"
+VIEW = "CREATE MATERIALIZED VIEW d.v ENGINE = MergeTree ORDER BY tuple() AS SELECT n FROM d.t"
+BESIDE = ("CREATE TABLE d.u (t String, m UInt64, k UInt8 DEFAULT 3) ENGINE = MergeTree ORDER BY m;"
+          " CREATE MATERIALIZED VIEW d.x TO d.u AS WITH 7 AS x SELECT n + x AS m, toString(n) AS t FROM d.t WHERE n != 1;")
+BEHIND = BESIDE + VIEW.replace("n FROM d.t", "sum(m) AS s FROM d.u")
+TWICE = BESIDE + "CREATE MATERIALIZED VIEW d.y TO d.u AS SELECT n AS m FROM d.t"
 UNLOGGED = {
-    "rows that can be made again": (f"SELECT number FROM {ROWS}", "SELECT 1", 0),
-    "default values": (f"SELECT number FROM {ROWS}", "ALTER TABLE d.t ADD COLUMN m UInt64 DEFAULT n + 1, ADD COLUMN a UInt64 ALIAS n", 0),
-    "rows of chance": (f"SELECT rand() FROM {ROWS}", "SELECT 1", 6),
-    "its own rows": (f"SELECT n + number FROM d.t, {ROWS}", "INSERT INTO d.t VALUES (7)", 6),
-    "a view": (f"SELECT number FROM {ROWS}", "CREATE MATERIALIZED VIEW d.v ENGINE = MergeTree ORDER BY n AS SELECT n FROM d.t", 6),
+    "rows that can be made again": (THREE, "", "", 0),
+    "default values": (THREE, "ALTER TABLE d.t ADD COLUMN m UInt64 DEFAULT n + 1, ADD COLUMN a UInt64 ALIAS n", "", 0),
+    "rows of chance": (f"SELECT rand() FROM {ROWS}", "", "", 6),
+    "its own rows": (f"SELECT n + number FROM d.t, {ROWS}", "INSERT INTO d.t VALUES (7)", "", 6),
+    "a view": (THREE, VIEW, "", 0),
+    "a view that did not get all": (THREE, BESIDE, "DELETE FROM d.u WHERE m = 9", 6),
+    "a view that got nothing": (THREE, VIEW, "TRUNCATE TABLE d.v", 6),
+    "a view that takes nothing": (THREE, VIEW + " WHERE n > 9", "", 6),
+    "a view of chance": (THREE, VIEW.replace("n FROM", "rand() AS n FROM"), "", 6),
+    "a view that he may not see": (THREE, f"CREATE DATABASE hidden; {VIEW.replace('d.v', 'hidden.v')}", "", 6),
+    "a view that is another one by now": (THREE, VIEW, f"DROP TABLE d.v SYNC; {VIEW}", 6),
+    "two views on one table": (THREE, TWICE, "", 0),
+    "two views on one table, one row too few": (THREE, TWICE, "DELETE FROM d.u WHERE m = 9", 6),
+    "a view behind a view": (ONCE, BEHIND, "", 0),
+    "a view behind a view that got nothing": (ONCE, BEHIND, "TRUNCATE TABLE d.v", 6),
 }  # fmt: skip
 
 
@@ -207,28 +223,31 @@ UNLOGGED = {
 @pytest.mark.parametrize("case", UNLOGGED)
 def test_an_insert_that_the_query_log_does_not_know(watched: Servers, steps: Steps, case: str) -> None:
     """On ClickHouse: rows came. They are the statement's if it makes just these; else nothing says whose they are."""
-    source, before, code = UNLOGGED[case]
-    watched.clickhouse.query("TRUNCATE TABLE IF EXISTS system.query_log")
-    steps.write(n0001_half__clickhouse__sql="CREATE DATABASE d; CREATE TABLE d.t (n UInt64) ENGINE = MergeTree ORDER BY n;"
-                                            f" {before}; INSERT /* ( */ INTO d.`t` (n) {source}")
+    source, before, lost, code = UNLOGGED[case]
+    server = watched.clickhouse
+    server.query("TRUNCATE TABLE IF EXISTS system.query_log")
+    for sql in ["CREATE DATABASE d", "CREATE TABLE d.t (n UInt64) ENGINE = MergeTree ORDER BY n", *filter(None, before.split(";"))]:
+        server.query(sql)
+    steps.write(n0001_half__clickhouse__sql=f"INSERT /* ( */ INTO d.`t` (n) {source}")
     running = "SELECT 1 FROM system.processes WHERE query LIKE 'INSERT /* ( */ INTO d.%'"
-    killed(watched, steps, lambda: watched.clickhouse.query(running))
+    killed(watched, steps, lambda: server.query(running))
     ended = running.replace("processes", "query_log") + " AND type = 'QueryFinish'"
-    watched.clickhouse.query("SYSTEM FLUSH LOGS")
-    while not watched.clickhouse.query(ended):
+    server.query("SYSTEM FLUSH LOGS")
+    while not server.query(ended):
         time.sleep(0.1)
-        watched.clickhouse.query("SYSTEM FLUSH LOGS")
-    watched.clickhouse.query("TRUNCATE TABLE system.query_log")
-    rows = watched.clickhouse.query("SELECT n FROM d.t ORDER BY n")
+        server.query("SYSTEM FLUSH LOGS")
+    for sql in ["TRUNCATE TABLE system.query_log", *filter(None, lost.split(";"))]:
+        server.query(sql)
+    rows = server.query("SELECT n FROM d.t ORDER BY n")
     result = steps.run(watched)
 
     assert result.code == code, result.stdout
     if code:
-        assert "0001_half.clickhouse.sql:1: statement 4 of 4" in result.report["error"]
-        watched.clickhouse.query(result.report["error"].partition("or skip it: ")[2])
+        assert "0001_half.clickhouse.sql:1: statement 1 of 1" in result.report["error"]
+        server.query(result.report["error"].partition("or skip it: ")[2])
         assert steps.run(watched).code == 0
     assert len(rows) >= 3
-    assert watched.clickhouse.query("SELECT n FROM d.t ORDER BY n") == rows
+    assert server.query("SELECT n FROM d.t ORDER BY n") == rows
 
 
 # Statements that outlive their run.
