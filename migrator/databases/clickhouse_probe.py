@@ -198,7 +198,7 @@ def _came(query: Query, execute: Execute, sql: str, kind: Kind, answered: str) -
         columns = query(f"SELECT name FROM system.columns WHERE {_of(view.name)} ORDER BY position")
         made.setdefault(view.target, []).append(
             f"INSERT INTO {AGAIN} ({', '.join(_identifier(*column) for column in columns)}) SELECT * FROM ({view.select})"
-            f" SETTINGS additional_table_filters = {{{quote('.'.join(view.source))}: {quote(only)}}}")
+            f" SETTINGS additional_table_filters = {{{quote(f'{view.source.database}.{view.source.name}')}: {quote(only)}}}")
         before[view.target] = int(block)
     return all(_holds(query, execute, name, before[name], inserts) for name, inserts in made.items())
 

@@ -76,6 +76,12 @@ def test_these_rights_are_enough_on_clickhouse(limited: ClickHouseServer) -> Non
     assert limited.query("SELECT name FROM system.tables WHERE database = 'migrate' AND name LIKE '%lock%'") == []
 
 
+def test_settings_that_nobody_may_set_are_left_alone() -> None:
+    """What only makes rows of the ledger quicker is no reason to fail."""
+    with ClickHouseServer(users=[User("exact", PASSWORD, EXACT)], profile={"max_threads": 2}, fixed=["max_threads"]) as server:
+        assert run(server, "exact").code == 0
+
+
 @each_of(CLICKHOUSE)
 def test_each_right_that_is_missing_on_clickhouse_is_named(limited: ClickHouseServer, number: int) -> None:
     """Exit 2 before the first write."""

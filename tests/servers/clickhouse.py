@@ -87,7 +87,7 @@ class ClickHouseError(RuntimeError):
 class ClickHouseServer(Server):
     """ClickHouse with the all-powerful user `root`, the user `migrate` with these `grants`, and further `users`.
 
-    `config` is XML added to config.xml, `profile` are settings of every session.
+    `config` is XML added to config.xml, `profile` are settings of every session; nobody may set what is `fixed`.
     """
 
     scheme = "http"
@@ -103,9 +103,11 @@ class ClickHouseServer(Server):
         users: Sequence[User] = (),
         config: str = "",
         profile: Mapping[str, str | int] | None = None,
+        fixed: Sequence[str] = (),
     ) -> None:
         super().__init__(port=port, password=password)
         settings = "".join(f"<{name}>{escape(str(it))}</{name}>" for name, it in (profile or {}).items())
+        settings += f"<constraints>{''.join(f'<{name}><readonly/></{name}>' for name in fixed)}</constraints>"
         people = "\n    ".join(
             user.xml(self.password) for user in (User("root"), User(self.user, grants=grants), *users)
         )
