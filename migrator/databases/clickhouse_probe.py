@@ -26,10 +26,10 @@ AGAIN, COMPARED_ROWS = "migrate_made_again", 1_000_000
 
 
 def answer(query: Query, sql: str, kind: Kind) -> Answer:
-    """One answer for each object or part of the statement, in digests; empty where nothing shows what it does.
+    """One answer for each object or part of the statement, in hex digests; empty where nothing shows what it does.
 
     What a mutation does shows in system.mutations: `m` and the highest number there. What an INSERT does shows in the
-    parts, where others leave their rows too: `b` and the highest block number, followed by that of what each view writes to;
+    parts, where others leave their rows too: `p` and the highest block number, followed by that of what each view writes to;
     or of other engines and statements `r` and a digest or a count, which prove that nothing came, but not what did.
     """
     if kind.verb == "SELECT":
@@ -104,7 +104,7 @@ def _rows(query: Query, name: Name, *, only_more: bool) -> Answer:
     engine, rows = found[0] if found else ("", None)
     if engine.endswith("MergeTree") and only_more:  # a merge takes rows and parts away, but no block number
         table, views = _fed(query, name)
-        return Answer("b" + ",".join([_block(query, table), *(f"{_block(query, view.target)}:{view.uuid}" for view in views)]))
+        return Answer("p" + ",".join([_block(query, table), *(f"{_block(query, view.target)}:{view.uuid}" for view in views)]))
     if engine.endswith("MergeTree"):
         parts = query("SELECT partition_id, max(max_block_number), count(), sum(rows) FROM system.parts"
                       f" WHERE {_of(name)} AND active GROUP BY 1 ORDER BY 1")
@@ -158,13 +158,13 @@ def took_effect(query: Query, execute: Execute, sql: str, kind: Kind, intent: En
     found = {_changed(query, sql, kind, before, after) for before, after in pairs}
     if len(found) == 1 and None not in found:
         return found.pop()
-    if _is_logged(query, intent) or (intent.answer.startswith("b") and _came(query, execute, sql, kind, intent.answer)):
+    if _is_logged(query, intent) or (intent.answer.startswith("p") and _came(query, execute, sql, kind, intent.answer)):
         return True
     return None
 
 
 def _changed(query: Query, sql: str, kind: Kind, before: str, now: str) -> bool | None:
-    if before.startswith(("b", "r")):  # its own table gets the rows first, what is behind it later
+    if before.startswith(("p", "r")):  # its own table gets the rows first, what is behind it later
         return False if before.partition(",")[0] == now.partition(",")[0] else None
     if before.startswith("m") and kind.name:
         return _mutated(query, sql, kind.name, int(before[1:]))
