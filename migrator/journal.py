@@ -79,7 +79,7 @@ def may_change_session(kind: Kind, text: str) -> bool:
 
 def is_repeatable(kind: Kind) -> bool:
     """Whether a statement may be sent again after it took effect, with the same end."""
-    return (kind.verb in REPEATABLE or (kind.guarded and kind.verb in ("CREATE", "DROP"))
+    return (kind.verb in REPEATABLE or (kind.guarded and kind.verb in ("CREATE", "DROP") and not kind.fills)
             or (kind.replaces and kind.object_type in TEXTS))
 
 

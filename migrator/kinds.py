@@ -43,6 +43,7 @@ class Kind(NamedTuple):
     guarded: bool = False  # IF [NOT] EXISTS
     replaces: bool = False  # OR REPLACE
     temporary: bool = False
+    fills: bool = False  # CREATE TABLE … AS SELECT
     creates: tuple[Name, ...] = ()
     drops: tuple[Name, ...] = ()
     needs: tuple[Name, ...] = ()
@@ -240,14 +241,17 @@ def _origin(reader: _Reader, fields: _Fields, kind: str) -> None:
         return
     if kind == "DICTIONARY" or (kind == "VIEW" and reader.at("(") and reader.dialect == "clickhouse"):
         return  # ClickHouse does not look at the source of a view that names its columns
-    while (word := reader.skip_to("TO", "AS", "SELECT")) == "TO":
-        if kind == "MATERIALIZED VIEW" and not reader.at("VOLUME", "DISK"):
+    words = []
+    while (word := reader.skip_to("TO", "EMPTY", "AS", "SELECT")) in ("TO", "EMPTY"):
+        words.append(word)
+        if word == "TO" and kind == "MATERIALIZED VIEW" and not reader.at("VOLUME", "DISK"):
             fields["table"] = table = reader.name()
             fields["needs"] = (table,)
     if word == "AS" and kind == "TABLE" and not reader.at("(", "SELECT", "WITH"):
         source = reader.name()
         fields["needs"] = () if reader.at("(") else (source,)  # with a bracket: a table function
     else:
+        fields["fills"] = kind == "TABLE" and "EMPTY" not in words
         fields["needs"] = (*fields.get("needs", ()), *_sources(reader))
 
 

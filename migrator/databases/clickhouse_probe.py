@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from migrator.catalogs.clickhouse import quote
@@ -20,6 +21,7 @@ RELATIONS = ("TABLE", "VIEW", "MATERIALIZED VIEW", "DICTIONARY", "INDEX")
 MUTATION = re.compile(r"(UPDATE|DELETE|MATERIALIZE|CLEAR|APPLY)\b")
 PARTITION = re.compile(r"\w+ (PARTITION|PART|DETACHED)\b")
 COUNTED = ("Memory", "Log", "TinyLog", "StripeLog")  # engines that know their rows, and have no parts
+TAKES = ("DROP PARTITION", "DETACH PARTITION")
 NUMBER = "toUInt64OrZero(extract(mutation_id, '[0-9]+'))"
 SELECTS = Answer("-", lasting=True)
 AGAIN, COMPARED_ROWS = "migrate_made_again", 1_000_000
@@ -29,8 +31,8 @@ def answer(query: Query, sql: str, kind: Kind) -> Answer:
     """One answer for each object or part of the statement, in hex digests; empty where nothing shows what it does.
 
     What a mutation does shows in system.mutations: `m` and the highest number there. What an INSERT does shows in the
-    parts, where others leave their rows too: `p` and the highest block number, followed by that of what each view writes to;
-    or of other engines and statements `r` and a digest or a count, which prove that nothing came, but not what did.
+    parts, where others leave their rows too: `p` and what it raises there, followed by that of what each view writes to; of
+    TRUNCATE and of what is done to partitions, `r` and the highest block number in each, or the rows.
     """
     if kind.verb == "SELECT":
         return SELECTS
@@ -38,8 +40,10 @@ def answer(query: Query, sql: str, kind: Kind) -> Answer:
         return Answer()
     if kind.verb == "DELETE":
         return _mutations(query, kind.name)
-    if kind.verb in ("INSERT", "TRUNCATE") or any(PARTITION.match(clause.action) for clause in kind.clauses):
-        return _rows(query, kind.name, only_more=kind.verb == "INSERT")
+    if kind.verb == "INSERT":
+        return _reached(query, kind.name)
+    if kind.verb == "TRUNCATE" or any(PARTITION.match(clause.action) for clause in kind.clauses):
+        return _rows(query, kind.name)
     if kind.verb not in DDL or re.search(r"\bPOPULATE\b", sql, re.IGNORECASE):
         return Answer()
     if kind.object_type in ("DATABASE", "FUNCTION"):
@@ -93,31 +97,45 @@ def _entity(query: Query, kind: Kind) -> str:
     return digest(*map(repr, query(f"SELECT {what} WHERE name = {quote(kind.name.name)}")))
 
 
+def _engine(query: Query, name: Name) -> tuple[str, int]:
+    """A table's engine, and its rows if the engine counts them; nothing where there is no such table."""
+    found = query(f"SELECT engine, ifNull(total_rows, 0) FROM system.tables WHERE {_of(name, 'name')}")
+    return found[0] if found else ("", 0)
+
+
 def _mutations(query: Query, name: Name) -> Answer:
-    if not query(f"SELECT 1 FROM system.tables WHERE {_of(name, 'name')} AND engine LIKE '%MergeTree'"):
+    if not _engine(query, name)[0].endswith("MergeTree"):
         return Answer()
     return Answer(f"m{query(f'SELECT max({NUMBER}) FROM system.mutations WHERE {_of(name)}')[0][0]}", lasting=True)
 
 
-def _rows(query: Query, name: Name, *, only_more: bool) -> Answer:
-    found = query(f"SELECT engine, total_rows FROM system.tables WHERE {_of(name, 'name')}")
-    engine, rows = found[0] if found else ("", None)
-    if engine.endswith("MergeTree") and only_more:  # a merge takes rows and parts away, but no block number
-        table, views = _fed(query, name)
-        return Answer("p" + ",".join([_block(query, table), *(f"{_block(query, view.target)}:{view.uuid}" for view in views)]))
+def _rows(query: Query, name: Name) -> Answer:
+    engine, rows = _engine(query, name)
     if engine.endswith("MergeTree"):
-        parts = query("SELECT partition_id, max(max_block_number), count(), sum(rows) FROM system.parts"
-                      f" WHERE {_of(name)} AND active GROUP BY 1 ORDER BY 1")
-        return Answer("r" + digest(*map(repr, parts)))
-    return Answer(f"r{rows}") if engine in COUNTED else Answer()
+        parts = query(f"SELECT partition_id, max(max_block_number) FROM system.parts WHERE {_of(name)} AND active"
+                      " GROUP BY 1 HAVING sum(rows) > 0 ORDER BY 1")
+        return Answer("r" + ",".join(f"{partition}:{block}" for partition, block in parts))
+    return Answer(f"r{rows or ''}") if engine in COUNTED else Answer()
 
 
-def _block(query: Query, table: Name) -> str:
-    return str(query(f"SELECT max(max_block_number) FROM system.parts WHERE {_of(table)} AND active")[0][0])
+def _reached(query: Query, name: Name) -> Answer:
+    table, views = _fed(query, name)
+    mark = _mark(query, table)
+    return Answer("p" + ",".join([mark, *(f"{_mark(query, view.target)}:{view.uuid}" for view in views)]) if mark else "")
 
 
-def _later(table: Name, before: int) -> str:
-    return f"{_of(table)} AND active AND max_block_number > {before}"
+def _mark(query: Query, table: Name) -> str:
+    """What only INSERTs raise: a MergeTree's highest block number, for a merge takes rows and parts away; elsewhere the rows."""
+    engine, rows = _engine(query, table)
+    if engine.startswith(("Replicated", "Shared")):  # which count in each partition
+        return digest(_rows(query, table).text)
+    if engine.endswith("MergeTree"):
+        return str(query(f"SELECT max(max_block_number) FROM system.parts WHERE {_of(table)} AND active")[0][0])
+    return str(rows) if engine in COUNTED else ""
+
+
+def _parts_after(table: Name, mark: str) -> str:
+    return f"FROM system.parts WHERE {_of(table)} AND active AND max_block_number > {mark}"
 
 
 class _View(NamedTuple):
@@ -156,16 +174,23 @@ def took_effect(query: Query, execute: Execute, sql: str, kind: Kind, intent: En
     """Whether what was answered before has changed as the statement changes it; None where that does not show."""
     pairs = zip(intent.answer.split(), now.split(), strict=False)
     found = {_changed(query, sql, kind, before, after) for before, after in pairs}
-    if len(found) == 1 and None not in found:
+    if len(found) == 1 and None not in found and (found == {False} or not kind.fills or kind.replaces):
         return found.pop()
-    if _is_logged(query, intent) or (intent.answer.startswith("p") and _came(query, execute, sql, kind, intent.answer)):
+    if _is_logged(query, intent):
         return True
+    if intent.answer.startswith("p"):
+        return _came(query, execute, sql, kind, intent.answer) or None
+    if kind.fills and kind.name:  # before 26.7 the table was there before its rows
+        return _holds(query, execute, kind.name, "0", [f"INSERT INTO {AGAIN} {_select_in(sql)}"]) or None
     return None
 
 
 def _changed(query: Query, sql: str, kind: Kind, before: str, now: str) -> bool | None:
-    if before.startswith(("p", "r")):  # its own table gets the rows first, what is behind it later
+    if before.startswith("p"):  # its own table gets the rows first, what is behind it later
         return False if before.partition(",")[0] == now.partition(",")[0] else None
+    if before.startswith("r"):  # what takes rows away is sent again as long as none came since
+        fewer = set(filter(None, now[1:].split(","))) <= set(before[1:].split(","))
+        return False if before == now or (fewer and all(clause.action in TAKES for clause in kind.clauses)) else None
     if before.startswith("m") and kind.name:
         return _mutated(query, sql, kind.name, int(before[1:]))
     return before != now
@@ -187,40 +212,50 @@ def _came(query: Query, execute: Execute, sql: str, kind: Kind, answered: str) -
     """
     assert kind.name
     table, views = _fed(query, kind.name)
-    first, *others = (word.split(":") for word in answered[1:].split(","))
+    first, *others = (mark.split(":") for mark in answered[1:].split(","))
     if [view.uuid for view in views] != [uuid for _, uuid in others]:
         return False
     begin, end = _name_in(sql)
-    before = {table: int(first[0])}
+    before = {table: first[0]}
     made = {table: [f"{sql[:begin]}{AGAIN}{sql[end:]}"]}
-    for view, (block, _) in zip(views, others, strict=True):
-        only = f"_part IN (SELECT name FROM system.parts WHERE {_later(view.source, before[view.source])})"
+    for view, (mark, _) in zip(views, others, strict=True):
+        only = f"_part IN (SELECT name {_parts_after(view.source, before[view.source])})"
         columns = query(f"SELECT name FROM system.columns WHERE {_of(view.name)} ORDER BY position")
         made.setdefault(view.target, []).append(
             f"INSERT INTO {AGAIN} ({', '.join(_identifier(*column) for column in columns)}) SELECT * FROM ({view.select})"
             f" SETTINGS additional_table_filters = {{{quote(f'{view.source.database}.{view.source.name}')}: {quote(only)}}}")
-        before[view.target] = int(block)
+        before[view.target] = mark
     return all(_holds(query, execute, name, before[name], inserts) for name, inserts in made.items())
 
 
-def _holds(query: Query, execute: Execute, table: Name, before: int, inserts: list[str]) -> bool:
-    """Whether parts came to the table that hold just the rows of these, which are made again in a temporary table to see.
+def _came_since(query: Query, table: Name, mark: str) -> tuple[int, str]:
+    """How many rows came to a table, and what to select them from; none where that does not show."""
+    (engine, total), name = _engine(query, table), _identifier(*table)
+    if not mark.isdigit():
+        return 0, ""
+    if engine in COUNTED:
+        return total - int(mark), f"(SELECT * FROM {name} LIMIT {total} OFFSET {mark} SETTINGS max_threads = 1)"
+    parts = _parts_after(table, mark)
+    ((merged, rows),) = query(f"SELECT countIf(min_block_number <= {mark}), sum(rows) {parts}")
+    return 0 if merged else rows, f"{name} WHERE _part IN (SELECT name {parts})"
+
+
+def _holds(query: Query, execute: Execute, table: Name, mark: str, inserts: list[str]) -> bool:
+    """Whether just the rows of these came to the table; they are made again in a temporary table to see.
 
     Where none came that may be right, but not be seen.
     """
-    later, name = _later(table, before), _identifier(*table)
-    ((merged, rows),) = query(f"SELECT countIf(min_block_number <= {before}), sum(rows) FROM system.parts WHERE {later}")
-    if merged or not 0 < rows <= COMPARED_ROWS:
+    rows, came = _came_since(query, table, mark)
+    if not 0 < rows <= COMPARED_ROWS:
         return False
     all_of = "SELECT (count(), sum(sipHash64(toString(tuple(*))))) FROM"
     try:
         # If it is to hold more than this, it drops its oldest blocks, of a million rows at most, and still holds too many.
-        execute(f"CREATE TEMPORARY TABLE {AGAIN} AS {name} ENGINE = Memory"
+        execute(f"CREATE TEMPORARY TABLE {AGAIN} AS {_identifier(*table)} ENGINE = Memory"
                 f" SETTINGS max_rows_to_keep = {rows + 3 * COMPARED_ROWS}")
         for insert in inserts:
             execute(insert)
-        return bool(query(f"SELECT ({all_of} {name} WHERE _part IN (SELECT name FROM system.parts WHERE {later}))"
-                          f" = ({all_of} {AGAIN})")[0][0])
+        return bool(query(f"SELECT ({all_of} {came}) = ({all_of} {AGAIN})")[0][0])
     except StatementRefused:  # what the statement reads is not there any more, or no memory
         return False
     finally:
@@ -234,6 +269,16 @@ def _name_in(insert: str) -> tuple[int, int]:
     first = next(number for number, token in enumerate(words) if token.text.upper() not in ("INSERT", "INTO", "TABLE"))
     last = words[first + 2 * (words[first + 1].text == ".")]
     return words[first].offset, last.offset + len(last.text)
+
+
+def _select_in(create: str) -> str:
+    """What a CREATE TABLE … AS SELECT selects."""
+    words, depth = [token for token in tokens(create, "clickhouse") if token.kind not in IGNORED], 0
+    for word, following in pairwise(words):
+        depth += (word.text == "(") - (word.text == ")")
+        if depth == 0 and word.text.upper() == "AS" and following.text.upper() in ("SELECT", "WITH", "("):
+            return create[following.offset:]
+    return ""
 
 
 def _is_logged(query: Query, intent: Entry) -> bool:

@@ -25,11 +25,14 @@ CATALOGS = {
 }
 # They move rows and leave the table's definition as it was.
 ROWS = re.compile(r"(TRUNCATE|EXCHANGE|IMPORT|DISCARD)\b")
+EMPTY, FILLED = "empty", "filled"
 COUNTER = re.compile(r" AUTO_INCREMENT=\d+")  # moves with every row that anybody inserts
 
 
 def answer(query: Query, kind: Kind) -> Answer:
     """One answer for each object, in digests; empty where the catalog does not show what the statement does."""
+    if kind.verb == "TRUNCATE" and kind.name:
+        return Answer(_filled(query, kind.name))
     if kind.verb not in DDL or not kind.name or any(ROWS.match(clause.action) for clause in kind.clauses):
         return Answer()
     if kind.object_type in CATALOGS:
@@ -59,6 +62,13 @@ def _definition(query: Query, name: Name, parts: list[str]) -> str:
     return digest(mentions(COUNTER.sub("", text), parts))
 
 
+def _filled(query: Query, name: Name) -> str:
+    try:
+        return FILLED if query(f"SELECT 1 FROM {_quoted(name)} LIMIT 1") else EMPTY
+    except StatementRefused:  # so will the statement be
+        return ""
+
+
 def _row(query: Query, catalog: str, columns: str, where: str, name: Name) -> str:
     schema = _literal(name.database) if name.database else "DATABASE()"
     where = where.format(schema, _literal(name.name))
@@ -75,6 +85,11 @@ def _literal(text: str) -> str:
 
 
 def took_effect(before: str, now: str) -> bool | None:
-    """Objects that all changed, or all stayed; None where there was no answer, or some of a list changed."""
+    """Objects that all changed, or all stayed; None where there was no answer, or some of a list changed.
+
+    What has begun to empty a table has done so if it is empty; else somebody may have filled it again.
+    """
+    if now in (EMPTY, FILLED):
+        return now == EMPTY or None
     changed = {one != other for one, other in zip(before.split(), now.split(), strict=False)}
     return changed.pop() if len(changed) == 1 else None

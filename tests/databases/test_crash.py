@@ -205,6 +205,8 @@ UNLOGGED = {
     "default values": (THREE, "ALTER TABLE d.t ADD COLUMN m UInt64 DEFAULT n + 1, ADD COLUMN a UInt64 ALIAS n", "", 0),
     "rows of chance": (f"SELECT rand() FROM {ROWS}", "", "", 6),
     "its own rows": (f"SELECT n + number FROM d.t, {ROWS}", "INSERT INTO d.t VALUES (7)", "", 6),
+    "a Log": (THREE, "DROP TABLE d.t SYNC; CREATE TABLE d.t (n UInt64) ENGINE = Log; INSERT INTO d.t VALUES (7)", "", 0),
+    "a Log that somebody fills": (THREE, "DROP TABLE d.t SYNC; CREATE TABLE d.t (n UInt64) ENGINE = Log", "INSERT INTO d.t VALUES (7)", 6),
     "a view": (THREE, VIEW, "", 0),
     "a view that did not get all": (THREE, BESIDE, "DELETE FROM d.u WHERE m = 9", 6),
     "a view that got nothing": (THREE, VIEW, "TRUNCATE TABLE d.v", 6),

@@ -40,7 +40,8 @@ CLICKHOUSE: dict[str, Kind] = {
     "CREATE TEMPORARY TABLE t (x Int8)": kind("CREATE", "TABLE", "t", temporary=True, creates="t"),
     "CREATE TABLE d.t AS d.u ENGINE = Memory": kind("CREATE", "TABLE", "d.t", creates="d.t", needs="d.u"),
     "CREATE TABLE t AS numbers(10)": kind("CREATE", "TABLE", "t", creates="t"),
-    "CREATE TABLE t ENGINE = Memory AS SELECT * FROM d.u": kind("CREATE", "TABLE", "t", creates="t", needs="d.u"),
+    "CREATE TABLE t ENGINE = Memory AS SELECT * FROM d.u": kind("CREATE", "TABLE", "t", creates="t", needs="d.u", fills=True),
+    "CREATE TABLE t ENGINE = Memory EMPTY AS SELECT * FROM d.u": kind("CREATE", "TABLE", "t", creates="t", needs="d.u"),
     "CREATE MATERIALIZED VIEW IF NOT EXISTS d.mv TO d.t AS SELECT a FROM d.src": kind(
         "CREATE", "MATERIALIZED VIEW", "d.mv", table="d.t", guarded=True, creates="d.mv", needs="d.t d.src"
     ),
@@ -110,7 +111,8 @@ MYSQL: dict[str, Kind] = {
     ),
     "CREATE TABLE t LIKE d.u": kind("CREATE", "TABLE", "t", creates="t", needs="d.u"),
     "CREATE TABLE t (LIKE u)": kind("CREATE", "TABLE", "t", creates="t", needs="u"),
-    "CREATE TABLE t (a INT) SELECT b.x FROM u AS b STRAIGHT_JOIN c": kind("CREATE", "TABLE", "t", creates="t", needs="u"),
+    "CREATE TABLE t (a INT) SELECT b.x FROM u AS b STRAIGHT_JOIN c": kind("CREATE", "TABLE", "t", creates="t", needs="u",
+                                                                          fills=True),
     "/*!50001 CREATE OR REPLACE ALGORITHM=MERGE DEFINER=`root`@`%` SQL SECURITY INVOKER */ VIEW v (a) AS "
     "select extract(year from x) from t join d.u on 1 where trim(both 'a' from b) = 'c'": kind(
         "CREATE", "VIEW", "v", replaces=True, creates="v", needs="t d.u"

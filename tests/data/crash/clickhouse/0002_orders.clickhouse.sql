@@ -12,3 +12,7 @@ TRUNCATE TABLE shop.people_old;
 CREATE TABLE shop.counted (n UInt32) ENGINE = Log;
 INSERT INTO shop.counted VALUES (1), (2);
 DROP TABLE shop.people_old;
+CREATE TABLE shop.copied ENGINE = MergeTree ORDER BY id AS SELECT id, name FROM shop.people;
+CREATE TABLE shop.days (d Date, n UInt32) ENGINE = MergeTree PARTITION BY d ORDER BY n;
+INSERT INTO shop.days VALUES ('2026-01-01', 1), ('2026-01-02', 2);
+ALTER TABLE shop.days DROP PARTITION '2026-01-01';

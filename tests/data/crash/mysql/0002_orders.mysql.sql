@@ -22,4 +22,5 @@ CALL shrink();
 CREATE TABLE orders_new LIKE totals;
 INSERT INTO orders_new SELECT * FROM totals;
 RENAME TABLE totals TO totals_old, orders_new TO totals;
+TRUNCATE TABLE totals_old;
 DROP TABLE totals_old;
