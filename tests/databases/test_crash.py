@@ -21,7 +21,7 @@ from tests.job import Job, run_job
 from tests.rights import EXACT, OWN, WATCHFUL
 from tests.servers.clickhouse import ClickHouseServer, User
 from tests.servers.mysql import ENGINES, MySQLServer
-from tests.servers.proxy import Fault, Proxy, http_error
+from tests.servers.proxy import Fault, Proxy, http_error, mysql_error
 
 FULL = bool(os.environ.get("MIGRATE_TEST_FULL"))
 DATA = Path(__file__).parents[1] / "data" / "crash"
@@ -250,6 +250,68 @@ def test_an_insert_that_the_query_log_does_not_know(watched: Servers, steps: Ste
         assert steps.run(watched).code == 0
     assert len(rows) >= 3
     assert server.query("SELECT n FROM d.t ORDER BY n") == rows
+
+
+# What is carried out while its reply is lost, what somebody does then, and the next run's code; nobody may read the query log.
+COPY = "CREATE TABLE {} d.u ENGINE = MergeTree ORDER BY n AS WITH 1 AS p SELECT n FROM d.t"
+UNANSWERED = {
+    "truncated": ("TRUNCATE TABLE d.t", "", 0),
+    "truncated and filled again": ("TRUNCATE TABLE d.t", "INSERT INTO d.t VALUES (3, 9)", 6),
+    "without a partition": ("ALTER TABLE d.t DROP PARTITION 1", "", 0),
+    "without two": ("ALTER TABLE d.t DROP PARTITION 1", "ALTER TABLE d.t DROP PARTITION 2", 0),
+    "with a partition again": ("ALTER TABLE d.t DETACH PARTITION 1", "INSERT INTO d.t VALUES (1, 9)", 6),
+    "moved": ("ALTER TABLE d.t MOVE PARTITION 1 TO TABLE d.v", "", 6),
+    "copied": (COPY.format(""), "", 0),
+    "copied with a guard": (COPY.format("IF NOT EXISTS"), "", 0),
+    "half copied": (COPY.format(""), "DELETE FROM d.u WHERE n = 2", 6),
+    "half copied with a guard": (COPY.format("IF NOT EXISTS"), "DELETE FROM d.u WHERE n = 2", 6),
+}
+
+
+@one_dialect
+@pytest.mark.parametrize("case", UNANSWERED)
+def test_rows_tell_of_a_statement_without_an_answer(servers: Servers, steps: Steps, case: str) -> None:
+    """On ClickHouse: what takes rows away goes out again unless rows came since; a copy is done if it holds its rows."""
+    statement, meanwhile, code = UNANSWERED[case]
+    for sql in ("CREATE DATABASE d", "CREATE TABLE d.t (p UInt8, n UInt8) ENGINE = MergeTree PARTITION BY p ORDER BY n",
+                "CREATE TABLE d.v AS d.t", "INSERT INTO d.t VALUES (1, 1), (2, 2), (3, 3)"):
+        servers.clickhouse.query(sql)
+    steps.write(n0001_rows__clickhouse__sql=statement)
+    lost = Fault(statement.encode(), http_error(500, 210, "network"), carried_out=True)
+    with Proxy(servers.clickhouse.port, "http", faults=[lost]) as proxy:
+        url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
+        assert steps.run(servers, CLICKHOUSE_URL=url).code == 3
+    if meanwhile:
+        servers.clickhouse.query(meanwhile)
+    rows = [sorted(servers.clickhouse.query(f"SELECT n FROM d.{name}")) for name in "tv" + "u" * statement.startswith("CREATE")]
+    result = steps.run(servers)
+
+    assert result.code == code, result.stdout
+    assert (code == 6) == ("cannot tell whether it took effect" in result.report.get("error", ""))
+    assert rows == [sorted(servers.clickhouse.query(f"SELECT n FROM d.{name}"))
+                    for name in "tv" + "u" * statement.startswith("CREATE")]
+
+
+@pytest.mark.parametrize(("meanwhile", "code"), [("DO 1", 0), ("INSERT INTO people VALUES (2)", 6)])
+def test_an_empty_table_tells_of_a_truncate_without_an_answer(
+    servers: Servers, steps: Steps, meanwhile: str, code: int
+) -> None:
+    """On MySQL, which commits its intent by itself."""
+    server = servers.mysql.server
+    server.connect(user=server.user, password=server.password).close()  # over TLS, so that the proxy need not speak it
+    servers.mysql.query("CREATE TABLE people (n INT)")
+    servers.mysql.query("INSERT INTO people VALUES (1)")
+    steps.write(n0001_rows__mysql__sql="TRUNCATE TABLE people")
+    lost = Fault(b"TRUNCATE TABLE people", mysql_error(2013), carried_out=True)
+    with Proxy(server.port, "mysql", faults=[lost]) as proxy:
+        url = server.url(servers.mysql.name, ssl_mode="DISABLED").replace(f":{server.port}", f":{proxy.port}")
+        assert steps.run(servers, MYSQL_URL=url).code == 3
+    servers.mysql.query(meanwhile)
+    rows = servers.mysql.query("SELECT n FROM people")
+    result = steps.run(servers)
+
+    assert (result.code, servers.mysql.query("SELECT n FROM people")) == (code, rows), result.stdout
+    assert rows == ([(2,)] if code else [])
 
 
 # Statements that outlive their run.
