@@ -43,7 +43,7 @@ class Kind(NamedTuple):
     guarded: bool = False  # IF [NOT] EXISTS
     replaces: bool = False  # OR REPLACE
     temporary: bool = False
-    fills: bool = False  # CREATE TABLE … AS SELECT
+    fills: bool = False  # CREATE TABLE … AS SELECT, CREATE MATERIALIZED VIEW … POPULATE
     creates: tuple[Name, ...] = ()
     drops: tuple[Name, ...] = ()
     needs: tuple[Name, ...] = ()
@@ -242,7 +242,7 @@ def _origin(reader: _Reader, fields: _Fields, kind: str) -> None:
     if kind == "DICTIONARY" or (kind == "VIEW" and reader.at("(") and reader.dialect == "clickhouse"):
         return  # ClickHouse does not look at the source of a view that names its columns
     words = []
-    while (word := reader.skip_to("TO", "EMPTY", "AS", "SELECT")) in ("TO", "EMPTY"):
+    while (word := reader.skip_to("TO", "EMPTY", "POPULATE", "AS", "SELECT")) not in ("AS", "SELECT"):
         words.append(word)
         if word == "TO" and kind == "MATERIALIZED VIEW" and not reader.at("VOLUME", "DISK"):
             fields["table"] = table = reader.name()
@@ -251,7 +251,7 @@ def _origin(reader: _Reader, fields: _Fields, kind: str) -> None:
         source = reader.name()
         fields["needs"] = () if reader.at("(") else (source,)  # with a bracket: a table function
     else:
-        fields["fills"] = kind == "TABLE" and "EMPTY" not in words
+        fields["fills"] = "POPULATE" in words or (kind == "TABLE" and "EMPTY" not in words)
         fields["needs"] = (*fields.get("needs", ()), *_sources(reader))
 
 

@@ -44,7 +44,7 @@ def answer(query: Query, sql: str, kind: Kind) -> Answer:
         return _reached(query, kind.name)
     if kind.verb == "TRUNCATE" or any(PARTITION.match(clause.action) for clause in kind.clauses):
         return _rows(query, kind.name)
-    if kind.verb not in DDL or re.search(r"\bPOPULATE\b", sql, re.IGNORECASE):
+    if kind.verb not in DDL:
         return Answer()
     if kind.object_type in ("DATABASE", "FUNCTION"):
         return Answer(_entity(query, kind), lasting=True)
@@ -180,8 +180,9 @@ def took_effect(query: Query, execute: Execute, sql: str, kind: Kind, intent: En
         return True
     if intent.answer.startswith("p"):
         return _came(query, execute, sql, kind, intent.answer) or None
-    if kind.fills and kind.name:  # before 26.7 the table was there before its rows
-        return _holds(query, execute, kind.name, "0", [f"INSERT INTO {AGAIN} {_select_in(sql)}"]) or None
+    if kind.fills and kind.name:  # on older servers a table is there before its rows
+        table = kind.name if kind.object_type == "TABLE" else _view(query, kind.name, kind.name).target
+        return _holds(query, execute, table, "0", [f"INSERT INTO {AGAIN} {_select_in(sql)}"]) or None
     return None
 
 
@@ -272,7 +273,7 @@ def _name_in(insert: str) -> tuple[int, int]:
 
 
 def _select_in(create: str) -> str:
-    """What a CREATE TABLE … AS SELECT selects."""
+    """What a CREATE … AS SELECT selects."""
     words, depth = [token for token in tokens(create, "clickhouse") if token.kind not in IGNORED], 0
     for word, following in pairwise(words):
         depth += (word.text == "(") - (word.text == ")")

@@ -254,6 +254,7 @@ def test_an_insert_that_the_query_log_does_not_know(watched: Servers, steps: Ste
 
 # What is carried out while its reply is lost, what somebody does then, and the next run's code; nobody may read the query log.
 COPY = "CREATE TABLE {} d.u ENGINE = MergeTree ORDER BY n AS WITH 1 AS p SELECT n FROM d.t"
+POPULATED = "CREATE MATERIALIZED VIEW {} d.u ENGINE = MergeTree ORDER BY n POPULATE AS SELECT n FROM d.t"
 UNANSWERED = {
     "truncated": ("TRUNCATE TABLE d.t", "", 0),
     "truncated and filled again": ("TRUNCATE TABLE d.t", "INSERT INTO d.t VALUES (3, 9)", 6),
@@ -264,6 +265,9 @@ UNANSWERED = {
     "copied": (COPY.format(""), "", 0),
     "copied with a guard": (COPY.format("IF NOT EXISTS"), "", 0),
     "half copied": (COPY.format(""), "DELETE FROM d.u WHERE n = 2", 6),
+    "a view that is filled": (POPULATED.format(""), "", 0),
+    "a view that is filled, with a guard": (POPULATED.format("IF NOT EXISTS"), "", 0),
+    "a view that is half filled": (POPULATED.format(""), "DELETE FROM d.`.inner.u` WHERE n = 2", 6),
     "half copied with a guard": (COPY.format("IF NOT EXISTS"), "DELETE FROM d.u WHERE n = 2", 6),
 }
 
@@ -282,7 +286,8 @@ def test_rows_tell_of_a_statement_without_an_answer(servers: Servers, steps: Ste
         url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
         assert steps.run(servers, CLICKHOUSE_URL=url).code == 3
     if meanwhile:
-        servers.clickhouse.query(meanwhile)
+        inner = servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'd' AND startsWith(name, '.inner')")
+        servers.clickhouse.query(meanwhile.replace(".inner.u", inner[0][0] if inner else ""))
     rows = [sorted(servers.clickhouse.query(f"SELECT n FROM d.{name}")) for name in "tv" + "u" * statement.startswith("CREATE")]
     result = steps.run(servers)
 

@@ -42,6 +42,8 @@ CLICKHOUSE: dict[str, Kind] = {
     "CREATE TABLE t AS numbers(10)": kind("CREATE", "TABLE", "t", creates="t"),
     "CREATE TABLE t ENGINE = Memory AS SELECT * FROM d.u": kind("CREATE", "TABLE", "t", creates="t", needs="d.u", fills=True),
     "CREATE TABLE t ENGINE = Memory EMPTY AS SELECT * FROM d.u": kind("CREATE", "TABLE", "t", creates="t", needs="d.u"),
+    "CREATE MATERIALIZED VIEW d.mv ENGINE = Memory POPULATE AS SELECT a FROM d.src": kind(
+        "CREATE", "MATERIALIZED VIEW", "d.mv", creates="d.mv", needs="d.src", fills=True),
     "CREATE MATERIALIZED VIEW IF NOT EXISTS d.mv TO d.t AS SELECT a FROM d.src": kind(
         "CREATE", "MATERIALIZED VIEW", "d.mv", table="d.t", guarded=True, creates="d.mv", needs="d.t d.src"
     ),
