@@ -141,7 +141,7 @@ class Journal:
             self._unwritten += [done] if known.state == INTENT else []
             session.skipped(place, known.run)
             return
-        answer = Answer(lasting=True) if repeatable else database.answer(text, kind)
+        answer = Answer(lasting=True) if repeatable else database.answer(kind)
         # What is repeatable needs no intent, for nobody will ask whether it took effect.
         before = self._unwritten if repeatable else [*self._unwritten, entry._replace(answer=answer.text)]
 

@@ -2,7 +2,7 @@
 
 Fixtures, queries and cleaning up are root's business. What a test's own steps need beyond that is granted in the test, on
 MySQL by `Database.grant`. ClickHouse knows its users from its start, so there OWN is for all of them; no shipped step touches
-it. WATCHFUL may read the query log too, where replies of INSERTs get lost on purpose: README.md calls that better.
+it. WATCHFUL may read the query log too, which README.md calls better: it knows of INSERTs that rows do not tell.
 
 Other users have tests that are about users: test_rights.py, logins and TLS (test_bad_input.py, test_tls.py, test_waiting.py),
 few rights and definers (test_crash.py, test_converge_clickhouse.py, test_mysql_schema.py, test_metric_views.py). A compose

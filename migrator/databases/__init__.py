@@ -103,7 +103,7 @@ class Database(Protocol):
     def write_journal(self, entries: Sequence[Entry]) -> None:
         """Write entries, all of them or none; the last one of a statement holds."""
 
-    def answer(self, sql: str, kind: Kind) -> Answer:
+    def answer(self, kind: Kind) -> Answer:
         """What the catalog says now of that which the statement would change."""
 
     def took_effect(self, sql: str, kind: Kind, intent: Entry) -> bool | None:

@@ -370,11 +370,11 @@ class MySQL:
         self._journaled.update(entry.version for entry in entries)
         return f"REPLACE {into(self._journal, entries)}"
 
-    def answer(self, sql: str, kind: Kind) -> Answer:
+    def answer(self, kind: Kind) -> Answer:
         return probe.answer(self.query, kind)
 
     def took_effect(self, sql: str, kind: Kind, intent: Entry) -> bool | None:
-        return probe.took_effect(intent.answer, self.answer(sql, kind).text)
+        return probe.took_effect(intent.answer, self.answer(kind).text)
 
     def unfinished(self, kind: Kind) -> str:
         return ""  # the lock is this connection's, and the connection of an earlier statement kept it to its end

@@ -24,7 +24,7 @@ from tests.servers.proxy import Proxy
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.databases.crash", "migrator.job", "migrator.databases.mysql",
                                "migrator.databases.clickhouse"])  # fmt: skip
-# What the fixtures do beyond README.md's rights; on ClickHouse WATCHFUL carries them out, for INSERTs lose their replies.
+# What the fixtures do on MySQL beyond README.md's rights; on ClickHouse the suite's user may do what they do in `shop`.
 # EXECUTE: what a server gives by itself to whoever makes a procedure is lost when it is killed right after (MySQL 9.7).
 FIXTURE = ("EXECUTE", "INDEX", "TRIGGER", "CREATE TEMPORARY TABLES", "LOCK TABLES")
 
