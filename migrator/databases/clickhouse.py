@@ -153,8 +153,7 @@ class ClickHouse:
         self.address, self.settings, self.identity, self.version = address, settings, identity, version
         self.encrypted = address.secure
         self._client, self._writes, self._number = client, writes, 0
-        fixed = {name for name, setting in client.server_settings.items() if setting.readonly}
-        self._quicker = {name: value for name, value in QUICKER.items() if name not in fixed}
+        self._quicker = {name: value for name, value in QUICKER.items() if not client.server_settings[name].readonly}
         self._line = threading.Lock()  # one statement at a time: a step's row is written by a thread of its own
         self.behind: Callable[[str], object] = lambda reason: None
         # From here on a statement may take as long as it needs; whoever waits for it has a deadline and signals.
