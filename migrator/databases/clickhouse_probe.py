@@ -81,7 +81,7 @@ def _entity(query: Query, kind: Kind) -> str:
 
 
 def _mutations(query: Query, name: Name) -> Answer:
-    if not engine_of(query, name)[0].endswith("MergeTree"):
+    if not engine_of(query, name).endswith("MergeTree"):
         return Answer()
     return Answer(f"m{query(f'SELECT max({NUMBER}) FROM system.mutations WHERE {of(name)}')[0][0]}", lasting=True)
 

@@ -15,7 +15,7 @@ from migrator.statements import IGNORED, tokens
 
 Query = Callable[[str], list[tuple[Any, ...]]]
 Execute = Callable[[str], None]
-COUNTED = ("Memory", "Log", "TinyLog", "StripeLog")  # engines that know their rows, and have no parts
+COUNTED = ("Memory", "Log", "TinyLog", "StripeLog")  # engines without parts, which keep rows in their order
 AGAIN, COMPARED_ROWS = "migrate_made_again", 1_000_000
 
 
@@ -28,20 +28,25 @@ def identifier(*parts: str | None) -> str:
     return ".".join("`" + part.replace("\\", "\\\\").replace("`", "\\`") + "`" for part in parts if part)
 
 
-def engine_of(query: Query, name: Name) -> tuple[str, int]:
-    """A table's engine, and its rows if the engine counts them; nothing where there is no such table."""
-    found = query(f"SELECT engine, ifNull(total_rows, 0) FROM system.tables WHERE {of(name, 'name')}")
-    return found[0] if found else ("", 0)
+def engine_of(query: Query, name: Name) -> str:
+    """A table's engine; nothing where there is no such table."""
+    found = query(f"SELECT engine FROM system.tables WHERE {of(name, 'name')}")
+    return str(found[0][0]) if found else ""
+
+
+def _count(query: Query, name: Name) -> int:
+    """The rows of a table; system.tables does not know those of a Log when its server has just been started."""
+    return int(query(f"SELECT count() FROM {identifier(*name)}")[0][0])
 
 
 def held(query: Query, name: Name) -> str | None:
     """The partitions that hold rows, each with its highest block number, or the count of rows; None where neither shows."""
-    engine, rows = engine_of(query, name)
+    engine = engine_of(query, name)
     if engine.endswith("MergeTree"):
         parts = query(f"SELECT partition_id, max(max_block_number) FROM system.parts WHERE {of(name)} AND active"
                       " GROUP BY 1 HAVING sum(rows) > 0 ORDER BY 1")
         return ",".join(f"{partition}:{block}" for partition, block in parts)
-    return str(rows or "") if engine in COUNTED else None
+    return str(_count(query, name) or "") if engine in COUNTED else None
 
 
 def reached(query: Query, name: Name) -> str:
@@ -53,12 +58,12 @@ def reached(query: Query, name: Name) -> str:
 
 def _mark(query: Query, table: Name) -> str:
     """What only INSERTs raise: a MergeTree's highest block number, for a merge takes rows and parts away; elsewhere the rows."""
-    engine, rows = engine_of(query, table)
+    engine = engine_of(query, table)
     if engine.startswith(("Replicated", "Shared")):  # which count in each partition
         return digest(held(query, table) or "")
     if engine.endswith("MergeTree"):
         return str(query(f"SELECT max(max_block_number) FROM system.parts WHERE {of(table)} AND active")[0][0])
-    return str(rows) if engine in COUNTED else ""
+    return str(_count(query, table)) if engine in COUNTED else ""
 
 
 def _parts_after(table: Name, mark: str) -> str:
@@ -129,10 +134,11 @@ def filled(query: Query, execute: Execute, sql: str, kind: Kind) -> bool:
 
 def _came_since(query: Query, table: Name, mark: str) -> tuple[int, str]:
     """How many rows came to a table, and what to select them from; none where that does not show."""
-    (engine, total), name = engine_of(query, table), identifier(*table)
+    name = identifier(*table)
     if not mark.isdigit():
         return 0, ""
-    if engine in COUNTED:
+    if engine_of(query, table) in COUNTED:
+        total = _count(query, table)
         return total - int(mark), f"(SELECT * FROM {name} LIMIT {total} OFFSET {mark} SETTINGS max_threads = 1)"
     parts = _parts_after(table, mark)
     ((merged, rows),) = query(f"SELECT countIf(min_block_number <= {mark}), sum(rows) {parts}")
