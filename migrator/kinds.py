@@ -6,6 +6,7 @@ the clauses. So a name is given only where the grammar leaves no doubt, and what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -78,6 +79,7 @@ _ACTIONS = _words(  # that a further clause of ALTER TABLE may begin with
     " EXCHANGE FETCH FORCE FORGET FREEZE IMPORT LOCK MATERIALIZE MODIFY MOVE REMOVE RENAME REORGANIZE REPLACE RESET"
     " TRUNCATE UNFREEZE UPDATE"
 )
+_ORIGIN = re.compile(r"(?i)\b(LIKE|AS|SELECT)\b")  # without these words nothing is made from anything else
 _PAIRS = ("PRIMARY KEY", "FOREIGN KEY", "ORDER BY", "SAMPLE BY", "SQL SECURITY")
 _NAMED = ("COLUMN", "INDEX", "PROJECTION", "CONSTRAINT", "CHECK", "STATISTICS", "FOREIGN KEY")
 _PARTS = {
@@ -236,6 +238,8 @@ def _on(reader: _Reader, fields: _Fields) -> None:
 
 def _origin(reader: _Reader, fields: _Fields, kind: str) -> None:
     """What a new table or view is made from: LIKE table, TO table, AS table, AS SELECT … FROM table."""
+    if not _ORIGIN.search(reader.text):
+        return
     if reader.accept("LIKE") or reader.accept("( LIKE"):
         fields["needs"] = (reader.name(),)
         return

@@ -63,7 +63,9 @@ class Log:
         with self._writing:
             if level >= self._level:
                 clean = {key: value if key in PLAIN else self.clean(value) for key, value in fields.items()}
-                self._logger.log(level, event, extra={"fields": {"event": event, "run": self.run, **clean}})
+                record = logging.LogRecord(self._logger.name, level, "", 0, event, None, None)
+                vars(record)["fields"] = {"event": event, "run": self.run, **clean}
+                self._logger.handle(record)
 
     def report(self, level: int, fields: Mapping[str, Any]) -> None:
         """The last line, at whatever level the log is: a thread that still waits for a database is not heard any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,18 +23,23 @@ class Recorder:
     def __init__(self, databases: Mapping[str, Database], log: Log, report: Report):
         self._databases, self._log, self._report = databases, log, report
         self._row: Applied | None = None
-        self._thread: threading.Thread | None = None
+        self._rows: queue.SimpleQueue[Applied] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None  # one for all rows of a run
+        self._written = threading.Event()
         self._raised: BaseException | None = None
 
     def write(self, row: Applied, *, on_the_way: bool) -> None:
         """Write a row; with `on_the_way` only begin to, and something must be done `beside` it next."""
         self._row = row
-        if on_the_way:
-            self._thread = threading.Thread(target=self._write, daemon=True)
-            self._thread.start()
-        else:
+        if not on_the_way:
             self._databases[row.target].record(row)
             self._report_applied()
+            return
+        if not self._thread:
+            self._thread = threading.Thread(target=self._write, daemon=True)
+            self._thread.start()
+        self._written.clear()
+        self._rows.put(row)
 
     @contextmanager
     def beside(self) -> Iterator[None]:
@@ -46,22 +52,21 @@ class Recorder:
             raise
 
     def _write(self) -> None:
-        assert self._row
-        try:
-            self._databases[self._row.target].record(self._row)
-        except BaseException as error:  # handed to the caller's thread
-            self._raised = error
+        while True:
+            row = self._rows.get()
+            try:
+                self._databases[row.target].record(row)
+            except BaseException as error:  # handed to the caller's thread
+                self._raised = error
+            self._written.set()
 
     def _finish(self, patience: float | None = None) -> None:
-        if not self._thread or not self._row:
+        if not self._row or not self._written.wait(patience):
             return
-        self._thread.join(patience)
-        if not self._thread.is_alive():
-            self._thread = None
-            if self._raised:
-                self._report.failed = self._row.name
-                raise self._raised
-            self._report_applied()
+        if self._raised:
+            self._report.failed, self._row = self._row.name, None
+            raise self._raised
+        self._report_applied()
 
     def _report_applied(self) -> None:
         assert self._row

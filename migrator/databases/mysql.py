@@ -433,7 +433,8 @@ class MySQL:
 
     def holds_lock(self) -> bool:
         """It ends with the connection, which shows, or by a statement of ours: else it is asked for only now and then."""
-        if time.monotonic() > self._sure_until or not self._connection.is_silent():
+        spoken = not self._line.locked() and not self._connection.is_silent()  # else it answers a row that is on its way
+        if spoken or time.monotonic() > self._sure_until:
             ours = self._locked and self.query(f"SELECT IS_USED_LOCK('{self._lock}') = CONNECTION_ID()")[0][0] == 1
             self._sure_until = time.monotonic() + SURE_SECONDS if ours else 0.0
         return self._sure_until > 0
