@@ -154,8 +154,11 @@ class Comparison:
                   and self._is_of_json(self.live[item]["clause"], definition)]
         clauses = [f"MODIFY COLUMN {definition.clauses[item]}" for item in heavy]
         clauses += [f"DROP CONSTRAINT {name_of(item.name)}" for item in checks]
+        is_old = table.table in self._old_formats and bool(columns or self.of(definition, "index") or self.new_keys(definition))
         if self.differs(table, "engine"):
             clauses.append(f"ENGINE={wanted['engine']}")
+        if is_old or (self.differs(table, "engine") and wanted["engine"] == "innodb"):
+            clauses.append("ROW_FORMAT=DYNAMIC")
         if self.differs(table, "collation"):
             clauses.append(f"DEFAULT CHARACTER SET {wanted['collation'].split('_')[0]} COLLATE {wanted['collation']}")
         if self.differs(table, "comment"):
@@ -163,7 +166,9 @@ class Comparison:
         if clauses:
             reasons = [self.reasons[item] for item in (table, *heavy) if item in self.reasons]
             reasons += [f"{item} repeats what the type says" for item in checks]
-            yield self._alter(table.table, clauses, ONLINE, reasons, bool(heavy) or self.differs(table, "engine"))
+            reasons += [f"the rows of {table} have an old format, to which some indexes are too long"] * is_old
+            yield self._alter(table.table, clauses, ONLINE, reasons,
+                              bool(heavy) or is_old or self.differs(table, "engine"))
         if light:
             yield self._alter(table.table, [
                 f"{'ADD' if item in self.missing else 'MODIFY'} COLUMN {definition.clauses[item]}" for item in light],
@@ -223,6 +228,12 @@ class Comparison:
                ) -> Change:
         size = self._sizes.get(table, (0, 0)) if copies or rung == COPY else (0, 0)
         return Change(f"ALTER TABLE {name_of(table)} {', '.join(clauses)}{rung}", "; ".join(reasons), *size)
+
+    @cached_property
+    def _old_formats(self) -> set[str]:
+        """The tables that take no index of more than 767 bytes."""
+        return {table for (table,) in self.query("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+                                                 " AND engine = 'InnoDB' AND row_format IN ('Compact', 'Redundant')")}
 
     @cached_property
     def _sizes(self) -> dict[str, tuple[int, int]]:

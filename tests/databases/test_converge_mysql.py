@@ -309,6 +309,32 @@ def test_each_difference_of_a_table_is_closed_and_its_rows_stay(session: Session
     assert session.sent == []
 
 
+LONG = "CREATE TABLE long_ago (id int NOT NULL, word varchar(255) NULL, PRIMARY KEY (id), KEY word (word)){};\n"
+
+
+@pytest.mark.parametrize("changes", [("KEY word (word)", "KEY word (word(9))"), (", KEY word (word)", ""),
+                                     ("varchar(255)", "varchar(100)")])  # fmt: skip
+@pytest.mark.parametrize("options", ["ROW_FORMAT=COMPACT", "ROW_FORMAT=REDUNDANT", "ENGINE=MyISAM ROW_FORMAT=FIXED"])
+def test_rows_of_an_old_format_are_no_obstacle_to_a_long_index(session: Session, options: str, changes: tuple[str, str]) -> None:
+    """Those of MySQL 5.6 and before take 767 bytes."""
+    unstated = " DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci COMMENT=''"
+    wanted = LONG.format(f" ENGINE=InnoDB{unstated}")
+    session.run(LONG.format(f" {options}{unstated}").replace(*changes))
+    session.run("INSERT INTO long_ago VALUES (1, 'é')")
+    session.converge(wanted)
+    assert session.query("SELECT id, word FROM long_ago FORCE INDEX (word) WHERE word = 'é'") == [(1, "é")]
+    session.sent.clear()
+    session.converge(wanted)
+    assert session.sent == []
+
+
+def test_rows_of_an_old_format_stay_where_nothing_else_changes(session: Session) -> None:
+    """To write a table again takes long, and it is no fault."""
+    session.run(PARENT + CHILD.replace("ENGINE=InnoDB", "ENGINE=InnoDB ROW_FORMAT=COMPACT") + VIEW)
+    session.converge(DEFINITIONS)
+    assert session.sent == []
+
+
 def test_an_index_under_another_name_is_renamed_not_built_again(session: Session) -> None:
     """Renaming costs nothing, whatever the table's size."""
     session.run(PARENT + CHILD.replace("UNIQUE KEY word", "UNIQUE KEY other") + VIEW)
