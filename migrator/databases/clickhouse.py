@@ -21,6 +21,7 @@ from migrator.catalogs import Attributes, Catalog, Object, clickhouse as catalog
 from migrator.converge import Change
 from migrator.databases import KEPT, Identity, NotYet, Rows, clickhouse_probe as probe, tls
 from migrator.databases.clickhouse_lock import Lock
+from migrator.databases.clickhouse_profile import differing
 from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
 from migrator.journal import Answer, Entry, into
 from migrator.kinds import Kind
@@ -46,6 +47,7 @@ PAUSE_SECONDS = 1.0
 CHECKED = {62, 46, 48, 50, 81, 115, 497}  # refused while the statement was being read
 LOGIN = {516, 192, 193, 194, 195}
 DENIED = {497, 291, 164, 472, 392, 514, 446, 452}
+PROFILE = {158, 160, 161, 165, 166, 277, 307, 396, 704, 719}  # limits and rules of the user's profile
 TRANSIENT = {202, 203, 364, 700, 745, 749, 762, 763, 1019, 225, 242, 473, 517, 692, 696, 198}  # refused before execution
 # The server lost sight of it, or somebody repeated the request: it may have taken effect, and may still be running.
 LOST = {159, 209, 210, 95, 96, 216, 236, 279, 285, 286, 319, 373, 571, 659, 735, 999, 1017}
@@ -65,7 +67,14 @@ def connect(address: Address, settings: Settings, identity: Identity, *, timeout
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST:
         raise WrongServer(f"{address} is ClickHouse {version}; at least {OLDEST[0]}.{OLDEST[1]} is needed")
-    return ClickHouse(address, settings, identity, client, version, writes=writes)
+    database = ClickHouse(address, settings, identity, client, version, writes=writes)
+    try:
+        database.be_neutral()
+    except (WrongServer, StatementRefused) as error:
+        raise WrongServer(f"{address}: {error}") from None
+    except LostConnection as error:
+        raise NotYet(str(error)) from None
+    return database
 
 
 def _client(address: Address, timeout: float) -> Any:
@@ -87,6 +96,8 @@ def _refused_at_login(error: ClickHouseError, address: Address) -> Exception:
         return AccessDenied(f"{address} refused user {address.user}: {_message(error)}")
     if code in DENIED:
         return AccessDenied(f"{address}: user {address.user} lacks a right: {_message(error)}")
+    if code in PROFILE:
+        return WrongServer(f"{address}: the profile of user {address.user} does not even let it connect: {_message(error)}")
     cause = _root(error)
     if address.secure and isinstance(cause, (OSError, SSLError)) and (failed := tls.failure(str(cause)) or _alert(cause, address)):
         return AccessDenied(f"{address}: {failed}")
@@ -153,7 +164,8 @@ class ClickHouse:
         self.address, self.settings, self.identity, self.version = address, settings, identity, version
         self.encrypted = address.secure
         self._client, self._writes, self._number = client, writes, 0
-        self._quicker = {name: value for name, value in QUICKER.items() if not client.server_settings[name].readonly}
+        self._quicker: dict[str, int] = {}
+        self._neutral: Mapping[str, str] = {}
         self._line = threading.Lock()  # one statement at a time: a step's row is written by a thread of its own
         self.behind: Callable[[str], object] = lambda reason: None
         # From here on a statement may take as long as it needs; whoever waits for it has a deadline and signals.
@@ -175,11 +187,25 @@ class ClickHouse:
             raise LostConnection(f"{self.address}: {_reason(_root(error))}") from None
         other = ClickHouse(self.address, self.settings, self.identity, client, self.version, writes=self._writes)
         other._set_timeout(GIVE_UP_SECONDS)
+        other._neutral = self._neutral
+        other.fresh_session()
         return other
 
     def fresh_session(self) -> None:
         """As promised by the protocol: what SET, USE and temporary tables left behind stays with the old one."""
         self._session = {"session_id": f"migrate-{self.identity.run}-{secrets.token_hex(4)}", "session_timeout": 3600}
+        if self._neutral:
+            self._change(self._neutral)
+
+    def be_neutral(self) -> None:
+        """Take back in each session what the user's profile sets. Raises WrongServer where that is not allowed."""
+        there = self._client.server_settings
+        self._neutral = differing(there, self._change, self.address.user)
+        self._quicker = {name: value for name, value in QUICKER.items() if not there[name].readonly}
+
+    def _change(self, settings: Mapping[str, str]) -> None:
+        sql = f"SET {', '.join(f'{name} = {quote(value)}' for name, value in settings.items())}"
+        self._sent(lambda: self._client.command(sql, settings=self._session))
 
     def query(self, sql: str) -> Rows:
         settings = {**({} if self._writes else READ_ONLY), **self._session}
@@ -251,9 +277,9 @@ class ClickHouse:
 
     def close(self) -> None:
         self._set_timeout(GIVE_UP_SECONDS)
-        self.fresh_session()  # the old one is taken as long as a lost statement runs
-        self._line = threading.Lock()  # and so is the line
+        self._line = threading.Lock()  # the old one is taken as long as a lost statement runs
         try:
+            self.fresh_session()  # and so is the session
             self.unlock()
         finally:
             self._client.close()

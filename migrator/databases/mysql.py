@@ -28,6 +28,12 @@ quote = catalogs.quote
 OLDEST = {"mysql": (8, 0, 29), "mariadb": (10, 11, 0)}
 SQL_MODE = ("ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
             "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION")
+# What a server's defaults may say otherwise: that rows are left out, statements cut short, connections ended, or checks not made.
+NEUTRAL = ("sql_select_limit = 18446744073709551615, sql_big_selects = 1, sql_safe_updates = 0, sql_auto_is_null = 0,"
+           " completion_type = 'NO_CHAIN'")
+NEUTRAL_HERE = {"mysql": "max_execution_time = 0, transaction_isolation = 'REPEATABLE-READ'",
+                "mariadb": "max_statement_time = 0, tx_isolation = 'REPEATABLE-READ', check_constraint_checks = 1,"
+                           " sql_if_exists = 0"}
 METADATA_LOCK_SECONDS = 5  # a waiting ALTER blocks every new reader of the table: wait briefly, then try again
 DDL_PATIENCE_SECONDS = 60  # for a lock held by somebody's open transaction, in all
 PAUSE_SECONDS = 0.5
@@ -122,7 +128,8 @@ class MySQL:
         self.encrypted = bool(connection._ssl_active)
         self.behind: Callable[[str], object] = lambda reason: None
         self.dialect = "mysql"  # until the server has said what it is
-        self.version, self._id = self.query("SELECT @@version, CONNECTION_ID()")[0]
+        self.version, self._id, explicit = self.query(
+            "SELECT @@version, CONNECTION_ID(), @@explicit_defaults_for_timestamp")[0]
         self.dialect = "mariadb" if "mariadb" in self.version.lower() else "mysql"
         self._ledger = f"`{settings.ledger_table}`"
         self._journal = f"`{address.database}`.`{settings.ledger_table}_journal`"
@@ -130,6 +137,8 @@ class MySQL:
         self._lock, self._locked, self._sure_until = f"migrate_{digest}", False, 0.0
         self._journaled: set[int] = set()  # numbers of steps
         self._set_up()
+        if not explicit:
+            self._be_explicit()
         if not writes:
             self.query("SET SESSION TRANSACTION READ ONLY")
 
@@ -148,7 +157,16 @@ class MySQL:
         self._tables_locked = False
         self.query("SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci,"
                    f" SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1,"
-                   f" unique_checks = 1, lock_wait_timeout = {METADATA_LOCK_SECONDS}, wait_timeout = 604800")
+                   f" unique_checks = 1, lock_wait_timeout = {METADATA_LOCK_SECONDS}, wait_timeout = 604800,"
+                   f" {NEUTRAL}, {NEUTRAL_HERE[self.dialect]}")
+
+    def _be_explicit(self) -> None:
+        """Else a TIMESTAMP column gets a default, and NOT NULL, that its definition does not state."""
+        try:
+            self.query("SET SESSION explicit_defaults_for_timestamp = 1")
+        except StatementRefused:
+            raise WrongServer("has explicit_defaults_for_timestamp = OFF, so TIMESTAMP columns would not be what the steps"
+                              " define, and this user may not change it: set it to ON on the server") from None
 
     def query(self, sql: str) -> Rows:
         try:

@@ -69,10 +69,10 @@ def test_clickhouse_user_has_the_grants_it_was_given() -> None:
 
 
 def test_clickhouse_takes_settings_and_configuration() -> None:
-    """`profile` reaches every session and `config` the server."""
+    """`profile` reaches every session but root's, and `config` the server."""
     config = "<mark_cache_size>12345678</mark_cache_size>"
     with ClickHouseServer(profile={"max_threads": 1}, config=config) as server:
-        threads = server.query("SELECT value FROM system.settings WHERE name = 'max_threads'")
+        threads = server.query("SELECT value FROM system.settings WHERE name = 'max_threads'", user=server.user)
         cache = server.query("SELECT value FROM system.server_settings WHERE name = 'mark_cache_size'")
 
     assert (threads, cache) == ([("1",)], [("12345678",)])

@@ -44,7 +44,7 @@ _CONFIG = """<clickhouse>
 # The wheel gives views that refresh two threads, a server 512. implicit_select is on in the wheel: a typo such as CREAT would be read as a SELECT.
 # The engine itself logs in as `default` from loopback without a password: it must exist, and may do no more.
 _USERS = """<clickhouse>
-  <profiles><default><implicit_select>0</implicit_select>{profile}</default></profiles>
+  <profiles><default><implicit_select>0</implicit_select></default><users><profile>default</profile>{profile}</users></profiles>
   <quotas><default/></quotas>
   <users>
     <default><password/><networks><ip>::1</ip></networks><profile>default</profile><quota>default</quota><grants>
@@ -55,7 +55,7 @@ _USERS = """<clickhouse>
 </clickhouse>
 """
 _USER = """<{name}><password>{password}</password><networks><ip>127.0.0.1</ip></networks>
-      <profile>default</profile><quota>default</quota>{grants}</{name}>"""
+      <profile>{profile}</profile><quota>default</quota>{grants}</{name}>"""
 _SYSTEM = "('system', 'information_schema', 'INFORMATION_SCHEMA', 'default')"
 
 
@@ -73,7 +73,8 @@ class User:
     def xml(self, password: str) -> str:
         queries = "".join(f"<query>GRANT {escape(grant)}</query>" for grant in self.grants or ())
         grants = "" if self.grants is None else f"<grants>{queries}</grants>"
-        return _USER.format(name=self.name, password=escape(self.password or password), grants=grants)
+        profile = "default" if self.name == "root" else "users"
+        return _USER.format(name=self.name, password=escape(self.password or password), profile=profile, grants=grants)
 
 
 class ClickHouseError(RuntimeError):
@@ -87,7 +88,7 @@ class ClickHouseError(RuntimeError):
 class ClickHouseServer(Server):
     """ClickHouse with the all-powerful user `root`, the user `migrate` with these `grants`, and further `users`.
 
-    `config` is XML added to config.xml, `profile` are settings of every session; nobody may set what is `fixed`.
+    `config` is XML added to config.xml, `profile` are settings of all but root's sessions; nobody else may set what is `fixed`.
     """
 
     scheme = "http"
