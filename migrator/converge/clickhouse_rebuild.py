@@ -54,7 +54,7 @@ HOLD = {"max_bytes_to_merge_at_max_space_in_pool": "1", "max_bytes_to_merge_at_m
 # One stream and one writer keep the order; nothing is deduplicated, so that rows can be counted. A second thread only
 # lets the writer work while the next rows are read.
 COPY = ("max_streams_for_merge_tree_reading = 1, max_threads = 2, max_insert_threads = 1, optimize_on_insert = 0,"
-        " insert_deduplicate = 0, max_partitions_per_insert_block = 0, max_execution_time = 0, final = 0")
+        " insert_deduplicate = 0, max_partitions_per_insert_block = 0")
 CHUNK = 5_000_000  # rows of one INSERT … SELECT: what progress is reported by, and what is lost with a killed one
 FEW = 10_000  # late rows that may be left for after the exchange
 ROUNDS = 30  # of catching up; each is shorter than the one before, unless rows come faster than they can be copied
@@ -319,7 +319,7 @@ class Rebuild:
         """Whether each late row is in `t`, and none of them after a newer row of the same key."""
         if not self.last_wins:
             return self._covers(self.late, "1", late)
-        key, settings = self.definition["sorting key"], "SETTINGS transform_null_in = 1, final = 0"
+        key, settings = self.definition["sorting key"], "SETTINGS transform_null_in = 1"
         parts = ", ".join(map(quote, ["", *ours]))
         overtaken = f"SELECT {key} FROM {self.table} WHERE {newer} AND _part NOT IN ({parts})"
         return self.query(
@@ -354,7 +354,7 @@ class Rebuild:
         return int(self._parts(table, "max(max_block_number)")[0][0])
 
     def _count(self, table: str, where: str) -> int:
-        return int(self.query(f"SELECT count() FROM {table} WHERE {where} SETTINGS final = 0")[0][0])
+        return int(self.query(f"SELECT count() FROM {table} WHERE {where}")[0][0])
 
     def _insert(self, target: str, source: str, where: str) -> str:
         names = ", ".join(f"`{name}`" for name in self.copied)
@@ -374,8 +374,7 @@ class Rebuild:
         casts = ", ".join(f"CAST(`{name}`, {quote(self.columns[name]['type'])})" for name in self.copied)
         unit = "_partition_id" if self.same_partitions else "''"
         return {partition: (rows, total) for partition, rows, total in self.query(
-            f"SELECT {unit}, count(), sum(cityHash64({casts})) FROM {table} WHERE {where} GROUP BY 1"
-            " SETTINGS final = 0")}
+            f"SELECT {unit}, count(), sum(cityHash64({casts})) FROM {table} WHERE {where} GROUP BY 1")}
 
     def _covers(self, copy: str, where: str, late: str) -> bool:
         """Whether a copy has all these rows of the old table, from which merges may have taken some since."""

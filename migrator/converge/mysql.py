@@ -154,10 +154,11 @@ class Comparison:
                   and self._is_of_json(self.live[item]["clause"], definition)]
         clauses = [f"MODIFY COLUMN {definition.clauses[item]}" for item in heavy]
         clauses += [f"DROP CONSTRAINT {name_of(item.name)}" for item in checks]
+        moves = self.differs(table, "engine")
         is_old = table.table in self._old_formats and bool(columns or self.of(definition, "index") or self.new_keys(definition))
-        if self.differs(table, "engine"):
+        if moves:
             clauses.append(f"ENGINE={wanted['engine']}")
-        if is_old or (self.differs(table, "engine") and wanted["engine"] == "innodb"):
+        if is_old or (moves and wanted["engine"] == "innodb"):
             clauses.append("ROW_FORMAT=DYNAMIC")
         if self.differs(table, "collation"):
             clauses.append(f"DEFAULT CHARACTER SET {wanted['collation'].split('_')[0]} COLLATE {wanted['collation']}")
@@ -167,8 +168,7 @@ class Comparison:
             reasons = [self.reasons[item] for item in (table, *heavy) if item in self.reasons]
             reasons += [f"{item} repeats what the type says" for item in checks]
             reasons += [f"the rows of {table} have an old format, to which some indexes are too long"] * is_old
-            yield self._alter(table.table, clauses, ONLINE, reasons,
-                              bool(heavy) or is_old or self.differs(table, "engine"))
+            yield self._alter(table.table, clauses, ONLINE, reasons, bool(heavy) or is_old or moves)
         if light:
             yield self._alter(table.table, [
                 f"{'ADD' if item in self.missing else 'MODIFY'} COLUMN {definition.clauses[item]}" for item in light],

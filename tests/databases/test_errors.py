@@ -194,6 +194,11 @@ LOGIN: dict[str, dict[int, str]] = {
 }  # fmt: skip
 
 
+PROFILE = {158: "TOO_MANY_ROWS", 160: "TOO_SLOW", 161: "TOO_MANY_COLUMNS", 165: "TOO_MANY_TEMPORARY_COLUMNS",
+           166: "TOO_MANY_TEMPORARY_NON_CONST_COLUMNS", 277: "INDEX_NOT_USED", 307: "TOO_MANY_BYTES", 396: "TOO_MANY_ROWS_OR_BYTES",
+           704: "QUERY_CACHE_USED_WITH_NONDETERMINISTIC_FUNCTIONS", 719: "QUERY_CACHE_USED_WITH_SYSTEM_TABLE"}  # fmt: skip
+
+
 def test_each_code_of_the_program_has_a_row() -> None:
     """And the other way round: whoever changes a class has to think about it here."""
     refused = {dialect: {row.code for of, row in REFUSED if of == dialect} for dialect in DIALECTS}
@@ -201,7 +206,7 @@ def test_each_code_of_the_program_has_a_row() -> None:
     assert TRANSIENT["clickhouse"].keys() == clickhouse.TRANSIENT
     assert LOST["clickhouse"].keys() == clickhouse.LOST
     assert {*clickhouse.DENIED, *clickhouse.CHECKED} <= refused["clickhouse"]
-    assert LOGIN["clickhouse"].keys() == clickhouse.LOGIN
+    assert (LOGIN["clickhouse"].keys(), PROFILE.keys()) == (clickhouse.LOGIN, clickhouse.PROFILE)
     assert {dialect: (TRANSIENT[dialect].keys(), LOST[dialect].keys(), CUT_SHORT[dialect].keys())
                            for dialect in ("mysql", "mariadb")} == mysql.CODES  # fmt: skip
     assert refused["mysql"] & refused["mariadb"] >= mysql.DENIED
@@ -551,7 +556,7 @@ def test_what_waiting_does_not_help_ends_the_wait(fresh_clickhouse: ClickHouseSe
             refusing = asking("mysql_native_password", b"\xff" + code.to_bytes(2, "little") + b"#28000" + name.encode())
             port, seen = stack.enter_context(serving(refusing))
             cases.append(("mysql", f"mysql://u:k4narie-login@{HOST}:{port}/d", code, name, lambda seen=seen: len(seen)))
-        for code, name in LOGIN["clickhouse"].items():
+        for code, name in (LOGIN["clickhouse"] | PROFILE).items():
             fault = Fault(b"SELECT version()", http_error(403, code, name))
             proxy = stack.enter_context(Proxy(fresh_clickhouse.port, "http", faults=[fault]))
             url = fresh_clickhouse.url().replace(f":{fresh_clickhouse.port}", f":{proxy.port}")
@@ -559,6 +564,7 @@ def test_what_waiting_does_not_help_ends_the_wait(fresh_clickhouse: ClickHouseSe
         for target, url, code, name, tries in cases:
             run = Run(steps.environ | {"MIGRATE_LOG_FORMAT": "json", f"{target.upper()}_URL": url}, "--target", target)
             assert run.wait(10) == 2, (name, run.text)
-            assert re.match(rf"{target} at {HOST}:\d+ refused user (u|migrate): ", run.report["error"])
+            said = ": the profile of user migrate does not even let it connect: " if code in PROFILE else r" refused user (u|migrate): "
+            assert re.match(rf"{target} at {HOST}:\d+{said}", run.report["error"])
             assert name in run.report["error"] and re.search(rf"\b{code}\b", run.report["error"]) and "\n" not in run.report["error"]
             assert (tries(), [line for line in run.lines if line["event"] == "waiting"]) == (1, []), name
