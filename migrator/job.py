@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import zip_longest
 
 from migrator import snapshot
+from migrator.batch import Batch, batches
 from migrator.catalogs import DATA, EXTRA, Finding
 from migrator.databases import Clock, Database, Identity, connect, side_by_side
 from migrator.errors import (
@@ -24,6 +24,7 @@ from migrator.errors import (
 )
 from migrator.expected import Expected, load_expected, unverified
 from migrator.journal import Entry, Journal
+from migrator.kinds import Name
 from migrator.ledger import Applied
 from migrator.lock import RunLock
 from migrator.logs import Log
@@ -133,17 +134,20 @@ class Job:
         plan = self.plan()
         if not checked:
             self.preflight(plan.pending)
-        self.forget_finished()
         self.journal = [entry for database in self.databases.values() for entry in database.read_journal()]
-        for step, following in zip_longest(plan.pending, plan.pending[1:]):
-            self.apply(step, following)
+        self.forget_finished()
+        for batch in batches(plan.pending, {entry.version for entry in self.journal}, self.are_free):
+            self.apply(batch)
         return plan
+
+    def are_free(self, target: str, names: Sequence[Name]) -> bool:
+        return self.databases[target].are_free(names)
 
     def forget_finished(self) -> None:
         """Else a step that a person takes out of the ledger would find its statements carried out by a run long dead."""
         for database in self.databases.values():
-            for version in database.leftover:
-                database.forget(version)
+            if database.leftover:
+                database.forget(database.leftover)
 
     def preflight(self, steps: Sequence[Step]) -> None:
         """Ask every step what it would do, so that what must be refused is refused before a write."""
@@ -154,53 +158,66 @@ class Job:
                 except (StepFailed, StatementRefused):
                     continue  # it may stand on what a step before it brings; `apply` will tell
 
-    def apply(self, step: Step, following: Step | None = None) -> None:
-        """One step, its own verification, and only then its row in the ledger.
+    def apply(self, batch: Batch) -> None:
+        """Each step, its own verification, and only then its row in the ledger; the rows of a batch come behind its last step.
 
-        The row may still be on its way to one database while the statements of the following step go to the other: there
-        they change nothing that the step needs to be sent again.
+        Where a batch stops, the steps before are recorded. Where a connection is lost, the next run finds out what took effect.
         """
+        if batch.is_announced:
+            self.lock.check()
+            batch.announce(self.databases, self.identity.run)
+        try:
+            for step in batch.steps:
+                self.recorder.add(self.carry_out(step, batch))
+        except LostConnection:
+            raise
+        except MigrateError:
+            self.recorder.write()
+            batch.withdraw(self.databases, self.identity.run)
+            raise
+        self.report.failed = ""
+        self.recorder.write()
+
+    def carry_out(self, step: Step, batch: Batch) -> Applied:
+        """One step and its own verification; its row for the ledger."""
         self.log.info("step_started", step=step.stem, target=step.target)
         started, self.report.failed = time.monotonic(), step.stem
-        with self.recorder.beside():
-            self.execute(step)
-            wrong = list(verify_step(step, self.runs[step.stem]))
-        if wrong:
+        self.execute(step, batch)
+        if wrong := list(verify_step(step, self.runs[step.stem])):
             self.report.find(self.log, wrong)
             raise VerificationFailed(f"step {step.stem} ran, but its own verification found {len(wrong)} thing(s)"
                                      " wrong, so it is not recorded")
-        self.lock.check()
-        row = Applied(step.version, step.stem, step.target, step.checksum, step.title, self.identity.image,
-                      self.identity.host, self.identity.run, round(time.monotonic() - started, 3))
-        self.recorder.write(row, on_the_way=following is not None and step.target != following.target
-                            and not (step.is_python or following.is_python))  # a Python step may use both
+        return Applied(step.version, step.stem, step.target, step.checksum, step.title, self.identity.image,
+                       self.identity.host, self.identity.run, round(time.monotonic() - started, 3))
 
-    def execute(self, step: Step, *, again: bool = False) -> None:
+    def execute(self, step: Step, batch: Batch | None = None) -> None:
         """Send a step's statements one by one, or call its `apply`. Raises StepFailed, naming file and line.
 
-        With `again`, of an SQL step that is applied already, only what brings back what is missing.
+        Without a batch, of an SQL step that is applied already, only what brings back what is missing.
         """
         run = self.runs[step.stem]
         if step.is_python:
             if run.call("apply") is None and run.function("verify") is None:
                 raise StepFailed(f"{step.path.name}: defines neither apply nor verify, so it would be done unproven")
-        elif again:
+        elif not batch:
             self.send_again(step, run.session(step.target))
+        elif batch.is_announced:
+            return batch.send(step, run.session(step.target))
         else:
             journal = Journal(self.databases[step.target], step, self.journal, self.identity.run, self.settings.lock_timeout)
             journal.apply(run.session(step.target))
             if journal.left_session:
-                return
+                return None
         for target in self.targets if step.is_python else (step.target,):
             self.databases[target].fresh_session()
+        return None
 
     def send_again(self, step: Step, session: Session) -> None:
         for text, place in restoring(step, self.databases[step.target].catalog(None)):
             try:
                 session.execute(text, place)
             except StatementRefused as error:
-                raise StepFailed(f"{step.path.name}:{place['line']}: statement {place['n']} of {place['of']} was refused:"
-                                 f" {error}") from None
+                raise StepFailed(f"{step.where(place)} was refused: {error}") from None
 
     def verify(self, plan: Plan, repair: str = "none") -> None:
         """Prove that the live schema and data are what they must be; restore what may be restored, then prove again.
@@ -225,7 +242,7 @@ class Job:
         self.preflight(steps)
         for step in steps:
             self.report.failed = step.stem
-            self.execute(step, again=True)
+            self.execute(step)
         self.report.failed = ""
         after = self.findings(plan, self.steps)
         for finding in before:
@@ -338,7 +355,7 @@ class Job:
         self.databases: dict[str, Database] = connect(self.settings, self.targets, self.identity, self.log, clock,
                                                       writes=writes)
         self.lock = RunLock(self.databases, self.settings.lock_timeout, self.log)
-        self.recorder = Recorder(self.databases, self.log, self.report)
+        self.recorder = Recorder(self.databases, self.lock.check, self.log, self.report)
         watch = Watch()
         self.runs = {step.stem: Run(step, self.databases, self.settings, self.log, self.lock.check, watch)
                      for step in self.steps}

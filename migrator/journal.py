@@ -12,10 +12,11 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from migrator.errors import Locked, StatementRefused, StepFailed
+from migrator.errors import Locked, MigrateError, StatementRefused, StepFailed
 from migrator.kinds import Kind, classify
 from migrator.statements import Statement, encoded
 from migrator.steps import Step
@@ -96,13 +97,12 @@ class Journal:
 
     def apply(self, session: Any) -> None:
         """Send every statement that did not take effect yet. Raises StepFailed, naming file, line and remedy."""
-        of = self._step.count
         for number, statement in enumerate(self._step.statements, 1):
-            where = f"{self._step.path.name}:{statement.line}: statement {number} of {of}"
+            place = self._step.place(number, statement)
             try:
-                self._carry_out(session, statement, number, where)
+                self._carry_out(session, statement, place)
             except StatementRefused as error:
-                raise StepFailed(f"{where} was refused: {error}") from None
+                raise StepFailed(f"{self._step.where(place)} was refused: {error}") from None
         if self._step.verify_text is not None:
             self._flush()  # else the ledger's row follows at once, and says as much of the last statement
 
@@ -124,20 +124,20 @@ class Journal:
         self._seen[digest] += 1
         return digest, self._seen[digest]
 
-    def _carry_out(self, session: Any, statement: Statement, number: int, where: str) -> None:
+    def _carry_out(self, session: Any, statement: Statement, place: Mapping[str, int]) -> None:
         text, database = statement.text, self._database
         kind, key = classify(text, database.target), self._key(statement)
-        place = {"n": number, "of": self._step.count, "line": statement.line}
         self.left_session &= not may_change_session(kind, text)
         if self._is_session(kind, text):
             self._flush()  # it may begin a transaction of the step's own, and that may be rolled back
             session.execute(text, place)
             return
         known, repeatable = self._known.get(key), is_repeatable(kind)
-        entry = Entry(self._step.version, *key, INTENT, self._run, f"{self._step.stem} {number}")
+        entry = Entry(self._step.version, *key, INTENT, self._run, f"{self._step.stem} {place['n']}")
         done = entry._replace(state=DONE)
         if known and (known.state == DONE or (known.state == INTENT and not repeatable
-                                              and self._took_effect(session, kind, text, known, where))):
+                                              and self._took_effect(session, kind, text, known,
+                                                                    self._step.where(place)))):
             self._unwritten += [done] if known.state == INTENT else []
             session.skipped(place, known.run)
             return
@@ -157,8 +157,17 @@ class Journal:
             session.execute(text, place, send)
             self._unwritten = [done] * answer.lasting
         except StatementRefused as error:
-            self._flush(*[entry._replace(state=REFUSED)] * (error.checked and not repeatable))
+            undone = error.checked or (answer.lasting and self._did_nothing(kind, answer))
+            self._flush(*[entry._replace(state=REFUSED)] * (undone and not repeatable))
             raise
+
+    def _did_nothing(self, kind: Kind, before: Answer) -> bool:
+        """Whether a refused statement left all as it was. To be settled now: the person who comes next changes it."""
+        if kind.verb == "CREATE" and not (kind.replaces or kind.fills):
+            return True
+        with suppress(MigrateError):
+            return self._database.answer(kind).text == before.text
+        return False
 
     def _is_session(self, kind: Kind, text: str) -> bool:
         """Rows of temporary tables are lost as well, so what makes them is sent again."""

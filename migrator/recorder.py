@@ -2,77 +2,49 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping
 
-from migrator.databases import LAST_SECONDS, Database
-from migrator.errors import Stopped
+from migrator.databases import Database
 from migrator.ledger import Applied
 from migrator.logs import Log
 from migrator.report import Report
 
+LONGEST_SECONDS = 1.0  # for which a row waits for others, and the statement that runs then
+
 
 class Recorder:
-    """Rows are written one after the other; the last one may be on its way while the caller is at something else.
+    """Rows of a batch are written together, those of one database in one statement."""
 
-    On ClickHouse a row takes longer than most statements, and the next step is often one for the other database.
-    """
+    def __init__(self, databases: Mapping[str, Database], check_lock: Callable[[], None], log: Log, report: Report):
+        self._databases, self._check_lock, self._log, self._report = databases, check_lock, log, report
+        self._rows: list[Applied] = []
+        self._first_at = 0.0
 
-    def __init__(self, databases: Mapping[str, Database], log: Log, report: Report):
-        self._databases, self._log, self._report = databases, log, report
-        self._row: Applied | None = None
-        self._rows: queue.SimpleQueue[Applied] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None  # one for all rows of a run
-        self._written = threading.Event()
-        self._raised: BaseException | None = None
+    def add(self, row: Applied) -> None:
+        """Take the row of a finished step; `write` must follow when its batch is at its end."""
+        if not self._rows:
+            self._first_at = time.monotonic()
+        self._rows.append(row)
+        if time.monotonic() - self._first_at > LONGEST_SECONDS:
+            self.write()
 
-    def write(self, row: Applied, *, on_the_way: bool) -> None:
-        """Write a row; with `on_the_way` only begin to, and something must be done `beside` it next."""
-        self._row = row
-        if not on_the_way:
-            self._databases[row.target].record(row)
-            self._report_applied()
-            return
-        if not self._thread:
-            self._thread = threading.Thread(target=self._write, daemon=True)
-            self._thread.start()
-        self._written.clear()
-        self._rows.put(row)
-
-    @contextmanager
-    def beside(self) -> Iterator[None]:
-        """Something that the last row may be on its way beside; at the end that is there. Raises what writing it raised."""
+    def write(self) -> None:
+        """Write what was taken. In the report, a step whose row cannot be written has failed."""
+        rows, failed, written = self._rows, self._report.failed, set[str]()
+        self._rows = []
+        if rows:
+            self._check_lock()
         try:
-            yield
-            self._finish()
-        except BaseException as error:
-            self._finish(LAST_SECONDS if isinstance(error, Stopped) else None)
-            raise
-
-    def _write(self) -> None:
-        while True:
-            row = self._rows.get()
-            try:
-                self._databases[row.target].record(row)
-            except BaseException as error:  # handed to the caller's thread
-                self._raised = error
-            self._written.set()
-
-    def _finish(self, patience: float | None = None) -> None:
-        if not self._row or not self._written.wait(patience):
-            return
-        if self._raised:
-            self._report.failed, self._row = self._row.name, None
-            raise self._raised
-        self._report_applied()
-
-    def _report_applied(self) -> None:
-        assert self._row
-        row, self._row = self._row, None
-        if self._report.failed == row.name:  # and not the next one, at which the run is already
-            self._report.failed = ""
-        self._report.applied.append(row.name)
-        self._report.pending.remove(row.name)
-        self._log.info("step_applied", step=row.name, target=row.target, seconds=row.seconds)
+            for target in dict.fromkeys(row.target for row in rows):
+                of_target = [row for row in rows if row.target == target]
+                self._report.failed = of_target[0].name
+                self._databases[target].record(of_target)
+                written.add(target)
+                self._report.failed = failed
+        finally:
+            for row in rows:
+                if row.target in written:
+                    self._report.applied.append(row.name)
+                    self._report.pending.remove(row.name)
+                    self._log.info("step_applied", step=row.name, target=row.target, seconds=row.seconds)

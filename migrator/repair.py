@@ -33,12 +33,12 @@ def restoring(step: Step, live: Catalog) -> Iterator[tuple[str, dict[str, int]]]
     Schema only: what creates something that is missing, what may be repeated, and what sets up the session; no rows,
     and of relations no DROP, since rows came after it.
     """
-    of, current, live = step.count, "default", dict(live)
+    current, live = "default", dict(live)
     for number, statement in enumerate(step.statements, 1):
         kind = classify(statement.text, step.target)
         current = kind.name.name if kind.verb == "USE" and kind.name else current
         if text := _restoring(statement.text, kind, live, current if step.target == "clickhouse" else ""):
-            yield text, {"n": number, "of": of, "line": statement.line}
+            yield text, step.place(number, statement)
         if kind.verb == "DROP" and kind.object_type in ROUTINES and kind.name:
             live.pop(Object(kind.object_type.lower(), kind.name.name), None)  # its CREATE follows
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from migrator.batch import Batch
 from migrator.databases import Database
 from migrator.errors import StepFileError
 from migrator.expected import Recorder, path_of
@@ -12,12 +13,12 @@ from migrator.logs import Log
 from migrator.steps import Step
 
 
-def take(steps: Sequence[Step], databases: Mapping[str, Database], apply: Callable[[Step], None], directory: Path,
+def take(steps: Sequence[Step], databases: Mapping[str, Database], apply: Callable[[Batch], None], directory: Path,
          log: Log) -> None:
     """Apply the steps one by one and write `expected.<target>.json`. Raises StepFileError when it cannot be written."""
     recorders = {target: Recorder(database.catalog(None)) for target, database in databases.items()}
     for step in steps:
-        apply(step)
+        apply(Batch([step]))
         recorders[step.target].after(step, databases[step.target].catalog(None))
     for target, recorder in recorders.items():
         path = path_of(directory, target)

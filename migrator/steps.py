@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import CodeType
@@ -68,6 +68,14 @@ class Step:
     def count(self) -> int:
         """How many statements an SQL step has. Raises StepFileError when the file cannot be split, or holds none."""
         return _some(self.path.name, sum(1 for _ in self.statements))
+
+    def place(self, number: int, statement: Statement) -> dict[str, int]:
+        """Where a statement stands: its number, of how many, and its line."""
+        return {"n": number, "of": self.count, "line": statement.line}
+
+    def where(self, place: Mapping[str, int]) -> str:
+        """A place in words."""
+        return f"{self.name}:{place['line']}: statement {place['n']} of {place['of']}"
 
     @cached_property
     def verifications(self) -> tuple[Statement, ...]:

@@ -14,7 +14,7 @@ from migrator.catalogs import Attributes, Catalog, Object
 from migrator.converge import Change
 from migrator.errors import MigrateError, Stopped, Unreachable
 from migrator.journal import Answer, Entry
-from migrator.kinds import Kind
+from migrator.kinds import Kind, Name
 from migrator.ledger import Applied
 from migrator.logs import Log
 from migrator.settings import Address, Settings
@@ -55,6 +55,7 @@ class Database(Protocol):
     dialect: str
     version: str
     encrypted: bool
+    absent: str  # the text of `answer` for a table or view that is not there
     behind: Callable[[str], object]  # told, again and again, what is waited for, and why
     leftover: Set[int]  # finished steps, by the ledger as it was last read, whose journal a killed run left behind
 
@@ -91,11 +92,11 @@ class Database(Protocol):
     def prepare_ledger(self) -> None:
         """Create the ledger and its journal where missing."""
 
-    def record(self, row: Applied) -> None:
-        """Write a finished step; the first `applied_at` of a version is kept. Its journal is forgotten."""
+    def record(self, rows: Sequence[Applied]) -> None:
+        """Write finished steps, all of them or none; the first `applied_at` of a version is kept. Their journal is forgotten."""
 
-    def forget(self, version: int) -> None:
-        """Take a step's entries out of the journal."""
+    def forget(self, versions: Set[int]) -> None:
+        """Take the entries of these steps out of the journal, which was read before."""
 
     def read_journal(self) -> list[Entry]:
         """The newest entry of each statement of the steps that are not finished; none where there is no journal."""
@@ -105,6 +106,9 @@ class Database(Protocol):
 
     def answer(self, kind: Kind) -> Answer:
         """What the catalog says now of that which the statement would change."""
+
+    def are_free(self, names: Sequence[Name]) -> bool:
+        """Whether there is no table or view of any of these names."""
 
     def took_effect(self, sql: str, kind: Kind, intent: Entry) -> bool | None:
         """Whether a statement took effect that was sent after this entry was written; None if nothing tells."""

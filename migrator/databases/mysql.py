@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import math
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, ClassVar, NamedTuple
@@ -19,7 +18,7 @@ from migrator.databases import KEPT, Identity, NotYet, Rows, mysql_probe as prob
 from migrator.databases.mysql_connection import Connection, message, open_connection, refused_at_login
 from migrator.errors import AccessDenied, Forbidden, LostConnection, StatementRefused, WrongServer
 from migrator.journal import DDL, Answer, Entry, into
-from migrator.kinds import Kind
+from migrator.kinds import Kind, Name
 from migrator.ledger import Applied
 from migrator.settings import Address, Settings
 
@@ -118,13 +117,13 @@ class MySQL:
     """One MySQL or MariaDB server. See `migrator.databases.Database` for what each method promises."""
 
     target = "mysql"
+    absent = probe.ABSENT
     leftover: Set[int] = frozenset()  # row and journal are one transaction
 
     def __init__(self, address: Address, settings: Settings, identity: Identity, connection: Connection, *,
                  writes: bool):
         self.address, self.settings, self.identity = address, settings, identity
         self._connection, self._writes = connection, writes
-        self._line = threading.Lock()  # one statement at a time: a step's row is written by a thread of its own
         self.encrypted = bool(connection._ssl_active)
         self.behind: Callable[[str], object] = lambda reason: None
         self.dialect = "mysql"  # until the server has said what it is
@@ -219,10 +218,9 @@ class MySQL:
     def _sent(self, sql: str) -> Rows:
         """The one place where a statement goes out. `cmd_query_iter` leaves the text alone and shows every result."""
         rows: Rows = []
-        with self._line:
-            for result in self._connection.cmd_query_iter(sql):
-                if "columns" in result:
-                    rows = [tuple(_text(value) for value in row) for row in self._connection.get_rows()[0]]
+        for result in self._connection.cmd_query_iter(sql):
+            if "columns" in result:
+                rows = [tuple(_text(value) for value in row) for row in self._connection.get_rows()[0]]
         return rows
 
     def _ours(self, error: mysql.connector.Error) -> Exception:
@@ -351,26 +349,27 @@ class MySQL:
                      " statement, nth)) ENGINE=InnoDB DEFAULT CHARSET=ascii COLLATE=ascii_bin COMMENT='statements of"
                      " steps that are not finished; written by migrate'")
 
-    def record(self, row: Applied) -> None:
-        texts = {"name": row.name, "checksum": row.checksum, "image": row.image, "host": row.host, "run": row.run}
-        values = {**{key: quote(text) for key, text in texts.items()}, "seconds": repr(row.seconds)}
-        row_text = (
-            f"INSERT INTO {self._ledger} (version, description, {', '.join(values)}) SELECT {row.version},"
-            f" {quote(row.description[:255])}, {', '.join(values.values())} FROM DUAL"
-            f" ON DUPLICATE KEY UPDATE {', '.join(f'{key} = {value}' for key, value in values.items())}")
+    def record(self, rows: Sequence[Applied]) -> None:
+        columns = ("version", "description", *self.OURS)
+        made = " UNION ALL ".join("SELECT " + ", ".join(f"{value} AS {name}" for name, value in zip(columns, (
+            str(row.version), *map(quote, (row.description[:255], row.name, row.checksum, row.image, row.host, row.run)),
+            repr(row.seconds)), strict=True)) for row in rows)
+        insert = (f"INSERT INTO {self._ledger} ({', '.join(columns)}) SELECT * FROM ({made}) AS made"
+                  f" ON DUPLICATE KEY UPDATE {', '.join(f'{name} = made.{name}' for name in self.OURS)}")
+        finished = self._journaled & {row.version for row in rows}
 
         def send() -> None:
-            if row.version not in self._journaled:
-                self._sent(row_text)
+            if not finished:
+                self._sent(insert)
                 return
             with self._transaction():
-                self._sent(row_text)
-                self.forget(row.version)
+                self._sent(insert)
+                self.forget(finished)
 
-        self._patiently(row_text, send)
+        self._patiently(insert, send)
 
-    def forget(self, version: int) -> None:
-        self._sent(f"DELETE FROM {self._journal} WHERE version = {version}")
+    def forget(self, versions: Set[int]) -> None:
+        self._sent(f"DELETE FROM {self._journal} WHERE version IN ({', '.join(map(str, sorted(versions)))})")
 
     # The journal.
 
@@ -387,6 +386,9 @@ class MySQL:
     def _replace(self, entries: Sequence[Entry]) -> str:
         self._journaled.update(entry.version for entry in entries)
         return f"REPLACE {into(self._journal, entries)}"
+
+    def are_free(self, names: Sequence[Name]) -> bool:
+        return probe.are_free(self.query, names)
 
     def answer(self, kind: Kind) -> Answer:
         return probe.answer(self.query, kind)
@@ -451,8 +453,7 @@ class MySQL:
 
     def holds_lock(self) -> bool:
         """It ends with the connection, which shows, or by a statement of ours: else it is asked for only now and then."""
-        spoken = not self._line.locked() and not self._connection.is_silent()  # else it answers a row that is on its way
-        if spoken or time.monotonic() > self._sure_until:
+        if not self._connection.is_silent() or time.monotonic() > self._sure_until:
             ours = self._locked and self.query(f"SELECT IS_USED_LOCK('{self._lock}') = CONNECTION_ID()")[0][0] == 1
             self._sure_until = time.monotonic() + SURE_SECONDS if ours else 0.0
         return self._sure_until > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from migrator.errors import Forbidden, StatementRefused
@@ -26,6 +26,7 @@ CATALOGS = {
 # They move rows and leave the table's definition as it was.
 ROWS = re.compile(r"(TRUNCATE|EXCHANGE|IMPORT|DISCARD)\b")
 EMPTY, FILLED = "empty", "filled"
+ABSENT, NO_SUCH_TABLE = digest("absent"), "(1146)"
 COUNTER = re.compile(r" AUTO_INCREMENT=\d+")  # moves with every row that anybody inserts
 
 
@@ -58,8 +59,18 @@ def _definition(query: Query, name: Name, parts: list[str]) -> str:
     try:
         text = query(f"SHOW CREATE TABLE {_quoted(name)}")[0][1]
     except StatementRefused as error:
+        if str(error).endswith(NO_SUCH_TABLE):
+            return ABSENT
         return digest("" if isinstance(error, Forbidden) else str(error))
     return digest(mentions(COUNTER.sub("", text), parts))
+
+
+def are_free(query: Query, names: Sequence[Name]) -> bool:
+    """Whether no table or view has one of these names."""
+    schemas = {name.database: [_literal(other.name) for other in names if other.database == name.database] for name in names}
+    taken = " OR ".join(f"(table_schema = {_literal(schema) if schema else 'DATABASE()'} AND table_name IN ({', '.join(found)}))"
+                        for schema, found in schemas.items())
+    return not query(f"SELECT 1 FROM information_schema.tables WHERE {taken} LIMIT 1")
 
 
 def _filled(query: Query, name: Name) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import FIGURES, Servers
-from tests.databases.conftest import Steps, ledger, one_dialect
+from tests.databases.conftest import Steps, ledger, listening, one_dialect
 from tests.databases.crash import FIXTURE, ClickHouseTarget, Crashes, Figures, MySQLTarget, Target
 from tests.databases.test_matrix import CLICKHOUSE, MYSQL
-from tests.job import Job, run_job
+from tests.job import Job, JobResult, run_job
 from tests.rights import EXACT, OWN, WATCHFUL
 from tests.servers.clickhouse import ClickHouseServer, User
 from tests.servers.mysql import ENGINES, MySQLServer
@@ -78,16 +78,17 @@ def test_a_killed_run_is_completed_by_the_next(victim: MySQLServer | ClickHouseS
     assert figures.recovered
 
 
-# Steps that take turns on both databases: each row of the ledger is on its way while the next step runs.
+# Steps that take turns on both databases, some of them in a batch: its intents are one write for each, and so are its rows.
 
 BOTH = DATA / "both"
+BATCH = ["0010_visits.clickhouse", "0011_visits.mysql", "0012_count.clickhouse", "0013_both.mysql", "0014_who.clickhouse"]
 
 
 @pytest.mark.parametrize("killed_at", ["clickhouse", "mysql"])
-def test_a_run_that_is_killed_while_a_row_is_on_its_way(
+def test_a_killed_run_is_completed_on_both(
     killed_at: str, fresh_clickhouse: ClickHouseServer, mysql_servers: Callable[[str], MySQLServer]
 ) -> None:
-    """The next run completes it on both databases, whatever the other one was at."""
+    """Whatever the other one was at, in a batch and outside."""
     mysql = mysql_servers("mysql").start()
     both = {"clickhouse": ClickHouseTarget(fresh_clickhouse), "mysql": MySQLTarget(mysql)}
     try:
@@ -104,22 +105,106 @@ def test_a_run_that_is_killed_while_a_row_is_on_its_way(
     assert figures.recovered
 
 
-@one_dialect
-def test_a_row_that_is_refused_on_its_way(servers: Servers, steps: Steps) -> None:
-    """The run ends and names its step, which the next run sends nothing of again; the log tells the order of things."""
+def copied(steps: Steps) -> Steps:
     steps.add({path.name: path.read_text() for path in BOTH.iterdir()})
-    row = Fault(b"INSERT INTO migrate.schema_migrations (", http_error(500, 241, "no memory"))
-    with Proxy(servers.clickhouse.port, "http", faults=[row]) as proxy:
+    return steps
+
+
+def applied_at(result: JobResult) -> list[str]:
+    """In the order of the log: the numbers of steps that began, and with a + of those that were recorded."""
+    return ["+" * (line["event"] == "step_applied") + line["step"][:4] for line in result.lines
+            if line["event"] in ("step_started", "step_applied")]
+
+
+def test_a_batch_is_announced_and_recorded_in_one_write_for_each_database(servers: Servers, steps: Steps) -> None:
+    """A row is there, and said to be, behind the last step of its batch; the journal is empty then."""
+    with listening(servers) as sent:
+        result = copied(steps).run(servers)
+    about = [text for text in sent.mysql if re.search("00(11_visits|13_both)", text)]
+    together = "SELECT count(DISTINCT recorded_at) FROM migrate.schema_migrations WHERE version IN (10, 12, 14)"
+
+    assert (result.code, result.report["applied"][9:14], result.report["failed"]) == (0, BATCH, None)
+    assert applied_at(result)[18:28] == [stem[:4] for stem in BATCH] + ["+" + stem[:4] for stem in BATCH]
+    assert [(text.split()[0], text.count("'intent'"), text.count("'00")) for text in about] == [
+        ("REPLACE", 2, 2), ("INSERT", 0, 2)]
+    assert servers.clickhouse.query(together) == [(1,)]
+    for query, journal in ((servers.clickhouse.query, "migrate."), (servers.mysql.query, "")):
+        assert query(f"SELECT COUNT(*) FROM {journal}schema_migrations_journal WHERE version > 0") == [(0,)]
+
+
+@one_dialect
+def test_a_row_that_is_refused(servers: Servers, steps: Steps) -> None:
+    """The run ends and names its step, which the next run sends nothing of again; and so with the rows of a batch."""
+    refuse = Fault(b"INSERT INTO migrate.schema_migrations (version, description, name, checksum, image, host, run, seconds)"
+                   b" VALUES (10,", http_error(500, 241, "no memory"))
+    with Proxy(servers.clickhouse.port, "http", faults=[refuse]) as proxy:
         url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
-        refused = steps.run(servers, CLICKHOUSE_URL=url)
+        refused = copied(steps).run(servers, CLICKHOUSE_URL=url)
     result = steps.run(servers)
 
-    assert (refused.code, refused.report["failed"], refused.report["applied"]) == (6, "0001_people.clickhouse", [])
-    assert [(line["event"], line["step"][:4]) for line in result.lines if line["event"] in ("step_started", "step_applied")][:4] == [
-        ("step_started", "0001"), ("step_started", "0002"), ("step_applied", "0001"), ("step_started", "0003")]
+    assert (refused.code, refused.report["failed"], refused.report["applied"][9:]) == (6, BATCH[0], [])
     skipped = [line["step"][:4] for line in result.events("statement") if line.get("skipped")]
-    assert (result.code, skipped) == (0, ["0001", "0001", "0002"])
-    assert servers.clickhouse.query("SELECT sum(age) FROM own.people") == servers.mysql.query("SELECT SUM(age) FROM people")
+    assert (result.code, result.report["applied"][:5]) == (0, BATCH)
+    assert skipped == ["0010", "0011", "0012", "0013", "0014"]
+
+
+@one_dialect
+def test_a_statement_that_is_refused_in_a_batch(servers: Servers, steps: Steps) -> None:
+    """The steps before it are recorded, and what comes behind was never announced: it is refused if it is there by then."""
+    copied(steps).write(n0012_count__clickhouse__sql="CREATE VIEW own.count AS SELECT nothing FROM own.visits")
+    refused = steps.run(servers)
+    assert (refused.code, refused.report["failed"], refused.report["applied"][9:]) == (6, BATCH[2], BATCH[:2])
+    assert "0012_count.clickhouse.sql:1: statement 1 of 1 was refused: " in refused.report["error"]
+    assert (10 in ledger(servers), 11 in ledger(servers), 12 in ledger(servers)) == (True, True, False)
+
+    steps.write(n0012_count__clickhouse__sql="CREATE VIEW own.who AS SELECT 1 AS other")
+    taken = steps.run(servers)
+    assert (taken.code, taken.report["failed"], taken.report["applied"]) == (6, BATCH[4], [*BATCH[2:4]])
+
+    servers.clickhouse.query("DROP VIEW own.who SYNC")
+    assert steps.run(servers).code == 0
+    assert servers.clickhouse.query("SELECT id FROM own.who") == [(1,)]
+
+
+@one_dialect
+def test_a_name_that_is_taken_is_refused_as_ever(servers: Servers, steps: Steps) -> None:
+    """Of somebody's own table no run says that a step has made it."""
+    copied(steps)
+    servers.mysql.query("CREATE TABLE Visits (n INT)" if servers.mysql.query("SELECT @@lower_case_table_names") != [(0,)]
+                        else "CREATE TABLE visits (n INT)")
+    for applied in (10, 0):
+        result = steps.run(servers)
+        assert (result.code, result.report["failed"], len(result.report["applied"])) == (6, BATCH[1], applied)
+        assert "already exists" in result.report["error"]
+
+
+TABLE = "CREATE TABLE {} (n INT){}"
+
+
+@pytest.mark.parametrize("target", ["mysql", "clickhouse"])
+@pytest.mark.parametrize(("before", "statement", "remedy"), [
+    (TABLE, TABLE, "DROP TABLE {}"),
+    (TABLE, "CREATE VIEW {} AS SELECT 1 AS n", "DROP TABLE {}"),
+    (TABLE.replace("INT)", "INT, m INT)"), "ALTER TABLE {} ADD COLUMN m INT", "ALTER TABLE {} DROP COLUMN m"),
+    (TABLE, "ALTER TABLE {} DROP COLUMN m", "ALTER TABLE {} ADD COLUMN m INT"),
+    (TABLE, "ALTER TABLE {0} DROP COLUMN m, ADD COLUMN k INT", "ALTER TABLE {} ADD COLUMN m INT"),
+    ("SELECT 1", "DROP TABLE {}", TABLE),
+    ("SELECT 1", "RENAME TABLE {0} TO {0}2", TABLE),
+])  # fmt: skip
+def test_what_was_refused_is_sent_when_a_person_has_made_way(
+    servers: Servers, steps: Steps, target: str, before: str, statement: str, remedy: str
+) -> None:
+    """A change of what it is about, made since it was refused, is not its effect."""
+    query = servers.mysql.query if target == "mysql" else servers.clickhouse.query
+    name, engine = ("t", "") if target == "mysql" else ("d.t", " ENGINE = MergeTree ORDER BY n")
+    servers.clickhouse.query("CREATE DATABASE d")
+    query(before.format(name, engine))
+    steps.add({f"0001_a.{target}.sql": statement.format(name, engine)})
+    assert steps.run(servers).code == 6
+    query(remedy.format(name, engine))
+    result = steps.run(servers)
+
+    assert (result.code, [line.get("skipped") for line in result.events("statement")]) == (0, [None])
 
 
 # What nobody can tell.

@@ -1,0 +1,1 @@
+CREATE TABLE visits (person INT NOT NULL, day DATE NOT NULL, FOREIGN KEY (person) REFERENCES people (id)) ENGINE=InnoDB;

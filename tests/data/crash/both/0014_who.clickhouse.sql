@@ -1,0 +1,1 @@
+CREATE VIEW own.who AS SELECT id, at FROM own.visits;

@@ -1,0 +1,1 @@
+INSERT INTO own.visits VALUES (1, '2026-01-02 03:04:05');
