@@ -202,15 +202,15 @@ class Job:
         elif not batch:
             self.send_again(step, run.session(step.target))
         elif batch.is_announced:
-            return batch.send(step, run.session(step.target))
+            batch.send(step, run.session(step.target))
+            return
         else:
             journal = Journal(self.databases[step.target], step, self.journal, self.identity.run, self.settings.lock_timeout)
             journal.apply(run.session(step.target))
             if journal.left_session:
-                return None
+                return
         for target in self.targets if step.is_python else (step.target,):
             self.databases[target].fresh_session()
-        return None
 
     def send_again(self, step: Step, session: Session) -> None:
         for text, place in restoring(step, self.databases[step.target].catalog(None)):

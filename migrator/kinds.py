@@ -44,7 +44,7 @@ class Kind(NamedTuple):
     guarded: bool = False  # IF [NOT] EXISTS
     replaces: bool = False  # OR REPLACE
     temporary: bool = False
-    fills: bool = False  # CREATE TABLE … AS SELECT, CREATE MATERIALIZED VIEW … POPULATE
+    fills: bool = False  # CREATE TABLE … AS SELECT, CREATE TABLE … CLONE AS, CREATE MATERIALIZED VIEW … POPULATE
     creates: tuple[Name, ...] = ()
     drops: tuple[Name, ...] = ()
     needs: tuple[Name, ...] = ()
@@ -246,14 +246,14 @@ def _origin(reader: _Reader, fields: _Fields, kind: str) -> None:
     if kind == "DICTIONARY" or (kind == "VIEW" and reader.at("(") and reader.dialect == "clickhouse"):
         return  # ClickHouse does not look at the source of a view that names its columns
     words = []
-    while (word := reader.skip_to("TO", "EMPTY", "POPULATE", "AS", "SELECT")) not in ("AS", "SELECT"):
+    while (word := reader.skip_to("TO", "EMPTY", "POPULATE", "CLONE", "AS", "SELECT")) not in ("AS", "SELECT"):
         words.append(word)
         if word == "TO" and kind == "MATERIALIZED VIEW" and not reader.at("VOLUME", "DISK"):
             fields["table"] = table = reader.name()
             fields["needs"] = (table,)
     if word == "AS" and kind == "TABLE" and not reader.at("(", "SELECT", "WITH"):
         source = reader.name()
-        fields["needs"] = () if reader.at("(") else (source,)  # with a bracket: a table function
+        fields |= {"needs": () if reader.at("(") else (source,), "fills": "CLONE" in words}  # with a bracket: a table function
     else:
         fields["fills"] = "POPULATE" in words or (kind == "TABLE" and "EMPTY" not in words)
         fields["needs"] = (*fields.get("needs", ()), *_sources(reader))

@@ -129,7 +129,8 @@ def filled(query: Query, execute: Execute, sql: str, kind: Kind) -> bool:
     """Whether a table or view that was made AS SELECT holds just these rows: on older servers it is there before them."""
     assert kind.name
     table = kind.name if kind.object_type == "TABLE" else _view(query, kind.name, kind.name).target
-    return _holds(query, execute, table, "0", [f"INSERT INTO {AGAIN} {_select_in(sql)}"])
+    select = _select_in(sql) or f"SELECT * FROM {identifier(*kind.needs[0])}"  # CLONE AS
+    return _holds(query, execute, table, "0", [f"INSERT INTO {AGAIN} {select}"])
 
 
 def _came_since(query: Query, table: Name, mark: str) -> tuple[int, str]:

@@ -41,6 +41,7 @@ CLICKHOUSE: dict[str, Kind] = {
     "CREATE TABLE d.t AS d.u ENGINE = Memory": kind("CREATE", "TABLE", "d.t", creates="d.t", needs="d.u"),
     "CREATE TABLE t AS numbers(10)": kind("CREATE", "TABLE", "t", creates="t"),
     "CREATE TABLE t ENGINE = Memory AS SELECT * FROM d.u": kind("CREATE", "TABLE", "t", creates="t", needs="d.u", fills=True),
+    "CREATE TABLE t CLONE AS d.u": kind("CREATE", "TABLE", "t", creates="t", needs="d.u", fills=True),
     "CREATE TABLE t ENGINE = Memory EMPTY AS SELECT * FROM d.u": kind("CREATE", "TABLE", "t", creates="t", needs="d.u"),
     "CREATE MATERIALIZED VIEW d.mv ENGINE = Memory POPULATE AS SELECT a FROM d.src": kind(
         "CREATE", "MATERIALIZED VIEW", "d.mv", creates="d.mv", needs="d.src", fills=True),
