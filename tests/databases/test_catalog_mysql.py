@@ -150,7 +150,7 @@ def test_reading_takes_few_queries_whatever_the_size(session: Session) -> None:
     session.converge(shapes.STEP_6, shapes.STEP_7)
     asked.clear()
     assert len(catalogs.read_catalog(count, session.dialect, session.address.database, "schema_migrations")) > 500
-    assert len(asked) == empty < 15
+    assert empty <= len(asked) <= empty + 1 < 15  # whose columns a foreign key has is asked where there is one
 
 
 def test_ledger_and_journal_are_no_part_of_the_schema(session: Session) -> None:
@@ -343,3 +343,11 @@ def test_a_trigger_is_seen_by_whoever_may_make_one(fresh_mysql: Database) -> Non
         with connected(fresh_mysql) as session:
             seen.append([item.name for item in session.everything() if item.kind == "trigger"])
     assert seen == [["fires"] * (fresh_mysql.dialect == "mariadb"), ["fires"]]
+
+
+def test_a_column_check_is_that_of_its_own_table(session: Session) -> None:
+    """On MariaDB it is called by its column, so that other tables have one of the same name."""
+    session.run("CREATE TABLE a (n INT CHECK (n > 0)); CREATE TABLE b (n INT CHECK (n > 5)); CREATE TABLE c (n INT CHECK (n > 3))")
+
+    found = {item.table: attributes["clause"] for item, attributes in session.everything().items() if item.kind == "check"}
+    assert found == {"a": "n>0", "b": "n>5", "c": "n>3"}
