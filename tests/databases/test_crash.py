@@ -207,6 +207,49 @@ def test_what_was_refused_is_sent_when_a_person_has_made_way(
     assert (result.code, [line.get("skipped") for line in result.events("statement")]) == (0, [None])
 
 
+CORRECTED = "ALTER TABLE d.t UPDATE s = '7' WHERE s = 'x'"
+
+
+@one_dialect
+@pytest.mark.parametrize(("remedies", "code"), [
+    ([], 2), (["KILL MUTATION WHERE table = 't'"], 6),
+    (["KILL MUTATION WHERE table = 't'", "ALTER TABLE d.t MODIFY COLUMN s String", CORRECTED], 0),
+    (["KILL MUTATION WHERE table = 't'", "TRUNCATE TABLE d.t"], 0),
+])  # fmt: skip
+def test_a_column_whose_rows_would_not_change(servers: Servers, steps: Steps, remedies: list[str], code: int) -> None:
+    """The catalog shows the new type though the mutation failed, and also when it was killed; the parts do not."""
+    for sql in ("CREATE DATABASE d", "CREATE TABLE d.t (n UInt8, s String) ENGINE = MergeTree ORDER BY n",
+                "INSERT INTO d.t VALUES (1, '5'), (2, 'x')"):
+        servers.clickhouse.query(sql)
+    steps.write(n0001_type__clickhouse__sql="ALTER TABLE d.t MODIFY COLUMN s UInt8")
+    assert steps.run(servers).code == 6
+    for remedy in remedies:
+        servers.clickhouse.query(remedy, mutations_sync=1)
+    result = steps.run(servers)
+
+    assert result.code == code, result.stdout
+    assert (code == 6) == ("cannot tell whether it took effect" in result.report.get("error", ""))
+    if not code:
+        assert servers.clickhouse.query("SELECT s FROM d.t ORDER BY n") == ([(5,), (7,)] if CORRECTED in remedies else [])
+
+
+@one_dialect
+@pytest.mark.parametrize("statement", ["ALTER TABLE d.t MODIFY COLUMN e Enum8('a' = 1, 'b' = 2)", "ALTER TABLE d.t MODIFY COLUMN n UInt16",
+                                       "ALTER TABLE d.t RENAME COLUMN e TO f", "ALTER TABLE d.t DROP COLUMN e"])
+def test_a_column_whose_rows_changed(servers: Servers, steps: Steps, statement: str) -> None:
+    """And what changes the definition alone, which no part shows."""
+    for sql in ("CREATE DATABASE d", "CREATE TABLE d.t (k UInt8, n UInt8, e Enum8('a' = 1)) ENGINE = MergeTree ORDER BY k",
+                "INSERT INTO d.t VALUES (1, 2, 'a')"):
+        servers.clickhouse.query(sql)
+    steps.write(n0001_type__clickhouse__sql=statement)
+    lost = Fault(statement.encode(), http_error(500, 210, "network"), carried_out=True)
+    with Proxy(servers.clickhouse.port, "http", faults=[lost]) as proxy:
+        url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
+        assert steps.run(servers, CLICKHOUSE_URL=url).code == 3
+
+    assert steps.run(servers).code == 0
+
+
 # What nobody can tell.
 
 @pytest.fixture
