@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -53,18 +53,25 @@ def main(turns: int = TURNS) -> None:
             applying[peer.name] = fresh(both, partial(applied, peer, once, both))
             idle[peer.name] = once
         print(f"   applying {EACH:,} steps to each database:")
-        table(in_turns(max(1, turns // 5), applying), "migrate (both)")
+        medians = in_turns(max(1, turns // 5), applying)
+        table(medians, "migrate (both)")
+        compare(medians, "migrate (both)", PEERS)
         both.empty()
         for once in idle.values():  # each has a history of its own; the tables are there already
             once()
         print(f"   nothing to do, {EACH:,} applied:")
         medians = in_turns(turns, idle)
     table(medians, "migrate (both, verified)")
-    fastest = [min((peer for peer in PEERS if peer.is_python and peer.target == target), key=lambda p: medians[p.name].wall)
+    compare(medians, "migrate (both, verified)", PEERS)
+    compare(medians, "migrate (both, verified)", [peer for peer in PEERS if peer.is_python])
+
+
+def compare(medians: Mapping[str, Spent], ours: str, peers: Sequence[Peer]) -> None:
+    """Print the fastest of them on MySQL followed by the fastest on ClickHouse, beside ours."""
+    fastest = [min((peer.name for peer in peers if peer.target == target), key=lambda name: medians[name].wall)
                for target in ("mysql", "clickhouse")]
-    together = sum(medians[peer.name].wall for peer in fastest)
-    print(f"   {' followed by '.join(peer.name for peer in fastest)}: {together * 1000:.1f} ms,"
-          f" {together / medians['migrate (both, verified)'].wall:.2f} times as long as migrate")
+    together = sum(medians[name].wall for name in fastest)
+    print(f"   {' followed by '.join(fastest)}: {together * 1000:.1f} ms, {together / medians[ours].wall:.2f} times as long as migrate")
 
 
 def applied(peer: Peer, once: Callable[[], Spent], both: Servers) -> Spent:
