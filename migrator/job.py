@@ -24,7 +24,6 @@ from migrator.errors import (
 )
 from migrator.expected import Expected, load_expected, unverified
 from migrator.journal import Entry, Journal
-from migrator.kinds import Name
 from migrator.ledger import Applied
 from migrator.lock import RunLock
 from migrator.logs import Log
@@ -136,12 +135,10 @@ class Job:
             self.preflight(plan.pending)
         self.journal = [entry for database in self.databases.values() for entry in database.read_journal()]
         self.forget_finished()
-        for batch in batches(plan.pending, {entry.version for entry in self.journal}, self.are_free):
+        for batch in batches(plan.pending, {entry.version for entry in self.journal},
+                             lambda target, names: self.databases[target].are_free(names)):
             self.apply(batch)
         return plan
-
-    def are_free(self, target: str, names: Sequence[Name]) -> bool:
-        return self.databases[target].are_free(names)
 
     def forget_finished(self) -> None:
         """Else a step that a person takes out of the ledger would find its statements carried out by a run long dead."""
@@ -172,8 +169,8 @@ class Job:
         except LostConnection:
             raise
         except MigrateError:
-            self.recorder.write()
             batch.withdraw(self.databases, self.identity.run)
+            self.recorder.write()
             raise
         self.report.failed = ""
         self.recorder.write()

@@ -156,9 +156,10 @@ def foreign_keys(query: Query) -> Iterable[ForeignKey]:
                  " FROM information_schema.key_column_usage WHERE table_schema = DATABASE() AND referenced_table_name IS NOT"
                  " NULL ORDER BY table_name, constraint_name, ordinal_position") if rules else []
     for (owner, name), parts in groupby(rows, key=lambda row: row[:2]):
-        found = list(parts)
-        yield ForeignKey(owner, name, tuple(part[2] for part in found), found[0][3], tuple(part[4] for part in found),
-                         *rules[owner, name])
+        if (owner, name) in rules:  # else somebody has just added it
+            found = list(parts)
+            yield ForeignKey(owner, name, tuple(part[2] for part in found), found[0][3], tuple(part[4] for part in found),
+                             *rules[owner, name])
 
 
 def _views(query: Query, here: str, database: str) -> Iterable[tuple[Object, Attributes]]:

@@ -4,6 +4,7 @@ The matrix kills a run at commands on the wire, before they are sent and after t
 By default it is a sample, evenly spread; MIGRATE_TEST_FULL=1 takes every command, but of the shipped steps on MariaDB.
 """
 
+import hashlib
 import os
 import re
 import time
@@ -553,6 +554,25 @@ def test_what_a_killed_run_left_of_a_finished_step_is_forgotten(servers: Servers
         assert steps.run(servers).code == 0
         assert servers.clickhouse.query(left) == [(0,)]
         servers.clickhouse.query("DELETE FROM migrate.schema_migrations WHERE version = 1")
+
+
+@one_dialect
+def test_only_what_is_finished_is_forgotten(servers: Servers, steps: Steps) -> None:
+    """What the journal has of another step decides still what is sent of that."""
+    steps.write(n0001_a__clickhouse__sql="CREATE DATABASE IF NOT EXISTS d; CREATE TABLE IF NOT EXISTS d.t (n Int8) ENGINE = Memory;")
+    lost = Fault(b"DROP PARTITION", http_error(500, 210, "network"))
+    with Proxy(servers.clickhouse.port, "http", faults=[lost]) as proxy:
+        url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
+        assert steps.run(servers, CLICKHOUSE_URL=url).code == 3
+    insert = "INSERT INTO d.t VALUES (1)"
+    steps.write(n0002_b__clickhouse__sql=f"{insert}; {insert}")
+    servers.clickhouse.query("INSERT INTO migrate.schema_migrations_journal (version, statement, nth, state) VALUES"
+                             f" (2, '{hashlib.sha256(insert.encode()).hexdigest()}', 1, 'done')")
+    result = steps.run(servers)
+
+    assert (result.code, [bool(line.get("skipped")) for line in result.events("statement")]) == (0, [True, False])
+    assert servers.clickhouse.query("SELECT count() FROM d.t") == [(1,)]
+    assert servers.clickhouse.query("SELECT count() FROM migrate.schema_migrations_journal") == [(0,)]
 
 
 REPAIRED = {
