@@ -90,8 +90,13 @@ class Log:
 
 
 class _Json(JsonFormatter):
+    _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode  # one for all lines
+
     def format(self, record: logging.LogRecord) -> str:
-        return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", super().format(record))
+        return UNSEEN.sub(_escaped, super().format(record))
+
+    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+        return self._encode(log_data)
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         fields = log_data.pop("fields", {})
@@ -130,6 +135,10 @@ class _Termination(logging.Handler):
                 TERMINATION_LOG.write_bytes(self.format(record).encode("utf-8", "replace")[:4096])
 
 
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -160,11 +169,12 @@ def _stdout() -> TextIO:
 def open_log(log_format: str, level: str, run: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> Log:
     """The log of one run. `log_format` is json, text or auto (text on a terminal)."""
     stream = stream or _stdout()
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line says, and to ask takes a quarter of one
     logging.raiseExceptions = False  # a reader that hung up is no reason for a traceback, which nobody has cleaned
     text = log_format == "text" or (log_format == "auto" and stream.isatty())
     logger = logging.Logger("migrate")  # our own, unregistered: drivers log nothing through it
     for handler in (logging.StreamHandler(stream), *([_Termination()] if TERMINATION_LOG.exists() else [])):
-        handler.setFormatter(_Text() if text else _Json(json_ensure_ascii=False, json_default=str))
+        handler.setFormatter(_Text() if text else _Json())
         logger.addHandler(handler)
         if text and stream.isatty() and isinstance(handler, logging.StreamHandler):
             handler.terminator = ""
