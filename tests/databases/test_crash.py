@@ -107,6 +107,21 @@ def test_a_killed_run_is_completed_on_both(
     assert figures.recovered
 
 
+LOST_REPLY = {"mysql": mysql_error(2013), "clickhouse": http_error(500, 210, "network")}
+
+
+def run_behind(fault: Fault, servers: Servers, steps: Steps, target: str = "clickhouse") -> JobResult:
+    """A run whose connection to one of the servers has this fault."""
+    server: Any = servers.clickhouse if target == "clickhouse" else servers.mysql.server
+    if target == "clickhouse":
+        url = server.url()
+    else:
+        server.connect(user=server.user, password=server.password).close()  # over TLS, so that the proxy need not speak it
+        url = server.url(servers.mysql.name, ssl_mode="DISABLED")
+    with Proxy(server.port, "http" if target == "clickhouse" else "mysql", faults=[fault]) as proxy:
+        return steps.run(servers, **{f"{target.upper()}_URL": url.replace(f":{server.port}", f":{proxy.port}")})
+
+
 def copied(steps: Steps) -> Steps:
     steps.add({path.name: path.read_text() for path in BOTH.iterdir()})
     return steps
@@ -139,9 +154,7 @@ def test_a_row_that_is_refused(servers: Servers, steps: Steps) -> None:
     """The run ends and names its step, which the next run sends nothing of again; and so with the rows of a batch."""
     refuse = Fault(b"INSERT INTO migrate.schema_migrations (version, description, name, checksum, image, host, run, seconds)"
                    b" VALUES (10,", http_error(500, 241, "no memory"))
-    with Proxy(servers.clickhouse.port, "http", faults=[refuse]) as proxy:
-        url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
-        refused = copied(steps).run(servers, CLICKHOUSE_URL=url)
+    refused = run_behind(refuse, servers, copied(steps))
     result = steps.run(servers)
 
     assert (refused.code, refused.report["failed"], refused.report["applied"][9:]) == (6, BATCH[0], [])
@@ -183,19 +196,12 @@ def test_a_name_that_is_taken_is_refused_as_ever(servers: Servers, steps: Steps)
 @pytest.mark.parametrize("target", ["mysql", "clickhouse"])
 def test_a_name_that_is_taken_is_no_effect_of_a_lost_statement(servers: Servers, steps: Steps, target: str) -> None:
     """Nothing is announced of a step that would meet somebody's table."""
-    server: Any = servers.mysql.server if target == "mysql" else servers.clickhouse
-    if target == "mysql":
-        server.connect(user=server.user, password=server.password).close()  # over TLS, so that the proxy need not speak it
-        url, scheme, error = server.url(servers.mysql.name, ssl_mode="DISABLED"), "mysql", mysql_error(2013)
-    else:
-        url, scheme, error = server.url(), "http", http_error(500, 210, "network")
-        servers.clickhouse.query("CREATE DATABASE d")
     query = servers.mysql.query if target == "mysql" else servers.clickhouse.query
+    servers.clickhouse.query("CREATE DATABASE d")
     a, b = (TABLE.format(f"d.{name}", " ENGINE = Memory") if target == "clickhouse" else TABLE.format(name, "") for name in "ab")
     query(b)
     steps.add({f"0001_a.{target}.sql": a, f"0002_b.{target}.sql": b})
-    with Proxy(server.port, scheme, faults=[Fault(b.encode(), error)]) as proxy:
-        lost = steps.run(servers, **{f"{target.upper()}_URL": url.replace(f":{server.port}", f":{proxy.port}")})
+    lost = run_behind(Fault(b.encode(), LOST_REPLY[target]), servers, steps, target)
     result = steps.run(servers)
 
     assert (lost.code, result.code, result.report["failed"]) == (3, 6, f"0002_b.{target}")
@@ -265,10 +271,7 @@ def test_a_column_whose_rows_changed(servers: Servers, steps: Steps, statement: 
                 "INSERT INTO d.t VALUES (1, 2, 'a')"):
         servers.clickhouse.query(sql)
     steps.write(n0001_type__clickhouse__sql=statement)
-    lost = Fault(statement.encode(), http_error(500, 210, "network"), carried_out=True)
-    with Proxy(servers.clickhouse.port, "http", faults=[lost]) as proxy:
-        url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
-        assert steps.run(servers, CLICKHOUSE_URL=url).code == 3
+    assert run_behind(Fault(statement.encode(), LOST_REPLY["clickhouse"], carried_out=True), servers, steps).code == 3
 
     assert steps.run(servers).code == 0
 
@@ -433,10 +436,7 @@ def test_rows_tell_of_a_statement_without_an_answer(servers: Servers, steps: Ste
                 "CREATE TABLE d.v AS d.t", "INSERT INTO d.t VALUES (1, 1), (2, 2), (3, 3)"):
         servers.clickhouse.query(sql)
     steps.write(n0001_rows__clickhouse__sql=statement)
-    lost = Fault(statement.encode(), http_error(500, 210, "network"), carried_out=True)
-    with Proxy(servers.clickhouse.port, "http", faults=[lost]) as proxy:
-        url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
-        assert steps.run(servers, CLICKHOUSE_URL=url).code == 3
+    assert run_behind(Fault(statement.encode(), LOST_REPLY["clickhouse"], carried_out=True), servers, steps).code == 3
     if meanwhile:
         inner = servers.clickhouse.query("SELECT name FROM system.tables WHERE database = 'd' AND startsWith(name, '.inner')")
         servers.clickhouse.query(meanwhile.replace(".inner.u", inner[0][0] if inner else ""))
@@ -454,15 +454,11 @@ def test_an_empty_table_tells_of_a_truncate_without_an_answer(
     servers: Servers, steps: Steps, meanwhile: str, code: int
 ) -> None:
     """On MySQL, which commits its intent by itself."""
-    server = servers.mysql.server
-    server.connect(user=server.user, password=server.password).close()  # over TLS, so that the proxy need not speak it
     servers.mysql.query("CREATE TABLE people (n INT)")
     servers.mysql.query("INSERT INTO people VALUES (1)")
     steps.write(n0001_rows__mysql__sql="TRUNCATE TABLE people")
-    lost = Fault(b"TRUNCATE TABLE people", mysql_error(2013), carried_out=True)
-    with Proxy(server.port, "mysql", faults=[lost]) as proxy:
-        url = server.url(servers.mysql.name, ssl_mode="DISABLED").replace(f":{server.port}", f":{proxy.port}")
-        assert steps.run(servers, MYSQL_URL=url).code == 3
+    lost = Fault(b"TRUNCATE TABLE people", LOST_REPLY["mysql"], carried_out=True)
+    assert run_behind(lost, servers, steps, "mysql").code == 3
     servers.mysql.query(meanwhile)
     rows = servers.mysql.query("SELECT n FROM people")
     result = steps.run(servers)
@@ -564,10 +560,7 @@ def test_what_a_killed_run_left_of_a_finished_step_is_forgotten(servers: Servers
                                          " INSERT INTO d.t VALUES (1)")
     left = "SELECT count() FROM migrate.schema_migrations_journal"
     for expected in (1, 2):
-        lost = Fault(b"DROP PARTITION", http_error(500, 210, "network"))
-        with Proxy(servers.clickhouse.port, "http", faults=[lost]) as proxy:
-            url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
-            assert steps.run(servers, CLICKHOUSE_URL=url).code == 3
+        assert run_behind(Fault(b"DROP PARTITION", LOST_REPLY["clickhouse"]), servers, steps).code == 3
         assert ledger(servers) == {1: "0001_a.clickhouse"}
         assert servers.clickhouse.query(left) != [(0,)]
         assert servers.clickhouse.query("SELECT count() FROM d.t") == [(expected,)]
@@ -582,10 +575,7 @@ def test_what_a_killed_run_left_of_a_finished_step_is_forgotten(servers: Servers
 def test_only_what_is_finished_is_forgotten(servers: Servers, steps: Steps) -> None:
     """What the journal has of another step decides still what is sent of that."""
     steps.write(n0001_a__clickhouse__sql="CREATE DATABASE IF NOT EXISTS d; CREATE TABLE IF NOT EXISTS d.t (n Int8) ENGINE = Memory;")
-    lost = Fault(b"DROP PARTITION", http_error(500, 210, "network"))
-    with Proxy(servers.clickhouse.port, "http", faults=[lost]) as proxy:
-        url = servers.clickhouse.url().replace(f":{servers.clickhouse.port}", f":{proxy.port}")
-        assert steps.run(servers, CLICKHOUSE_URL=url).code == 3
+    assert run_behind(Fault(b"DROP PARTITION", LOST_REPLY["clickhouse"]), servers, steps).code == 3
     insert = "INSERT INTO d.t VALUES (1)"
     servers.clickhouse.query("INSERT INTO migrate.schema_migrations_journal (version, statement, nth, state) VALUES"
                              f" (2, '{hashlib.sha256(insert.encode()).hexdigest()}', 1, 'done')")
