@@ -37,7 +37,7 @@ class Creation(NamedTuple):
         """The same for names that may be the same, on some server and in some database."""
         return self.step.target, self.name.name.casefold()
 
-    def entry(self, state: str, run: str, answer: str = "") -> Entry:
+    def entry(self, state: str, run: str, answer: str) -> Entry:
         checksum = hashlib.sha256(self.statement.text.encode()).hexdigest()
         return Entry(self.step.version, checksum, 1, state, run, f"{self.step.stem} {self.number}", answer)
 
@@ -51,9 +51,7 @@ class Batch:
 
     def announce(self, databases: Mapping[str, Database], run: str) -> None:
         """Write the intents of what may not be sent twice."""
-        for target, database in databases.items():
-            if intents := [creation.entry(INTENT, run, database.absent) for creation in self._needing_intents(target)]:
-                database.write_journal(intents)
+        self._note(INTENT, databases, run)
 
     def send(self, step: Step, session: Any) -> None:
         """Send a step's statements. Raises StepFailed, naming file, line and remedy."""
@@ -68,12 +66,13 @@ class Batch:
 
     def withdraw(self, databases: Mapping[str, Database], run: str) -> None:
         """Write of what was refused or not sent any more that it did nothing, whatever is there when the next run looks."""
-        for target, database in databases.items():
-            if unsent := [creation.entry(REFUSED, run) for creation in self._needing_intents(target)]:
-                database.write_journal(unsent)
+        self._note(REFUSED, databases, run)
 
-    def _needing_intents(self, target: str) -> Iterator[Creation]:
-        return (creation for creation in self._unsent if creation.step.target == target and not creation.guarded)
+    def _note(self, state: str, databases: Mapping[str, Database], run: str) -> None:
+        for target, database in databases.items():
+            if entries := [creation.entry(state, run, database.absent) for creation in self._unsent
+                           if creation.step.target == target and not creation.guarded]:
+                database.write_journal(entries)
 
 
 def batches(steps: Sequence[Step], unfinished: Set[int], are_free: Callable[[str, Sequence[Name]], bool]) -> Iterator[Batch]:

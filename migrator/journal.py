@@ -157,8 +157,8 @@ class Journal:
             session.execute(text, place, send)
             self._unwritten = [done] * answer.lasting
         except StatementRefused as error:
-            undone = error.checked or (answer.lasting and self._did_nothing(kind, answer))
-            self._flush(*[entry._replace(state=REFUSED)] * (undone and not repeatable))
+            undone = not repeatable and (error.checked or (answer.lasting and self._did_nothing(kind, answer)))
+            self._flush(*[entry._replace(state=REFUSED)] * undone)
             raise
 
     def _did_nothing(self, kind: Kind, before: Answer) -> bool:
