@@ -108,12 +108,12 @@ def _summary(kind: Kind) -> str:
                                   else kind.name]))
 
 
-def check_all(steps: Sequence[Step], runs: Mapping[str, Run], databases: Mapping[str, Database], log: Log) -> list[str]:
+def check_all(steps: Sequence[Step], runs: Mapping[Step, Run], databases: Mapping[str, Database], log: Log) -> list[str]:
     """Every problem of the pending steps, as lines; empty when the plan is sound. Nothing is executed."""
     dry = DryRun(databases, log)
     for step in steps:
         try:
-            dry.step(step, runs[step.stem])
+            dry.step(step, runs[step])
         except StatementRefused as error:
             dry.problems.append(f"{step.path.name}: {error}")
     return dry.problems

@@ -31,7 +31,7 @@ from migrator.plan import Plan, make_plan
 from migrator.recorder import Recorder
 from migrator.repair import restorable, restoring
 from migrator.report import Report
-from migrator.session import Run, Session, Watch
+from migrator.session import Runs, Session
 from migrator.settings import Settings
 from migrator.steps import Step, discover
 from migrator.verify import refuse_incomplete, verify_schema, verify_step, verify_steps
@@ -151,7 +151,7 @@ class Job:
         for step in steps:
             if step.is_python:
                 try:
-                    self.runs[step.stem].call("plan")
+                    self.runs[step].call("plan")
                 except (StepFailed, StatementRefused):
                     continue  # it may stand on what a step before it brings; `apply` will tell
 
@@ -180,7 +180,7 @@ class Job:
         self.log.info("step_started", step=step.stem, target=step.target)
         started, self.report.failed = time.monotonic(), step.stem
         self.execute(step, batch)
-        if wrong := list(verify_step(step, self.runs[step.stem])):
+        if wrong := list(verify_step(step, self.runs[step])):
             self.report.find(self.log, wrong)
             raise VerificationFailed(f"step {step.stem} ran, but its own verification found {len(wrong)} thing(s)"
                                      " wrong, so it is not recorded")
@@ -192,7 +192,7 @@ class Job:
 
         Without a batch, of an SQL step that is applied already, only what brings back what is missing.
         """
-        run = self.runs[step.stem]
+        run = self.runs[step]
         if step.is_python:
             if run.call("apply") is None and run.function("verify") is None:
                 raise StepFailed(f"{step.path.name}: defines neither apply nor verify, so it would be done unproven")
@@ -353,9 +353,7 @@ class Job:
                                                       writes=writes)
         self.lock = RunLock(self.databases, self.settings.lock_timeout, self.log)
         self.recorder = Recorder(self.databases, self.lock.check, self.log, self.report)
-        watch = Watch()
-        self.runs = {step.stem: Run(step, self.databases, self.settings, self.log, self.lock.check, watch)
-                     for step in self.steps}
+        self.runs = Runs(self.databases, self.settings, self.log, self.lock.check)
         try:
             yield
         except Stopped:

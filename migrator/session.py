@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from migrator.converge import Change
@@ -168,6 +169,18 @@ class Run:
         left = (total - done) / rate if rate else None
         self.log.info("progress", step=self.step.stem, done=done, total=total, unit=unit, rate=round(rate),
                       eta_seconds=left, **sizes)
+
+
+class Runs(dict[Step, Run]):
+    """The run of each step, made when it is first asked for: of most steps there is nothing left to do."""
+
+    def __init__(self, databases: Mapping[str, Database], settings: Settings, log: Log, check_lock: Callable[[], None]):
+        super().__init__()
+        self._make = partial(Run, databases=databases, settings=settings, log=log, check_lock=check_lock, watch=Watch())
+
+    def __missing__(self, step: Step) -> Run:
+        self[step] = run = self._make(step)
+        return run
 
 
 def _line(error: BaseException, name: str) -> str:

@@ -16,13 +16,13 @@ from migrator.errors import StepFileError
 from migrator.statements import Statement, StatementError, each
 
 NAME = re.compile(r"(?P<version>[0-9]{4})_(?P<title>[a-z0-9][a-z0-9_]{0,99})\.(?P<target>clickhouse|mysql)\.(?P<kind>sql|py)")
-VERIFY = re.compile(r"(?P<stem>.+)\.verify\.sql")
+VERIFY = ".verify.sql"  # behind the stem of its step
 SHARED = re.compile(r"^(?:--|#) shared: (\S+) \(([^()\n]+)\)\s*$", re.MULTILINE)
 QUERY = re.compile(r"[\s(]*(SELECT|WITH|FROM|SHOW|EXPLAIN|DESC|DESCRIBE|EXISTS|TABLE|VALUES)\b", re.IGNORECASE)
 IDEMPOTENT = re.compile(r"^(?:--|#) migrate: idempotent\s*$", re.MULTILINE)
 MAX_BYTES = 256 * 1024 * 1024
-PIECE_BYTES = 1024 * 1024
-UTF_8 = codecs.getincrementaldecoder("utf-8-sig")  # and without a byte order mark
+PIECE_BYTES = 64 * 1024  # a steps file is smaller; memory for more is had from the system each time, which takes longer than to read
+UTF_8 = codecs.getincrementaldecoder("utf-8")
 IGNORED = re.compile(r"\..*|__pycache__|expected\.(clickhouse|mysql)\.json")
 
 
@@ -82,7 +82,7 @@ class Step:
         """The queries of the step's `.verify.sql`; none where there is no such file. Raises StepFileError for others."""
         if self.verify_text is None:
             return ()
-        name = f"{self.stem}.verify.sql"
+        name = self.stem + VERIFY
         queries = tuple(_each(name, self.verify_text, self.target))
         for query in queries:
             if not QUERY.match(query.text):
@@ -137,7 +137,7 @@ def discover(directory: Path, targets: Sequence[str]) -> tuple[Step, ...]:
     number used twice, a verification without its step, a file that is no UTF-8 text, or a link out of the directory.
     """
     root, files = _list(directory)
-    verify = {m["stem"]: name for name in files if (m := VERIFY.fullmatch(name))}
+    verify = {name.removesuffix(VERIFY): name for name in files if name.endswith(VERIFY)}
     steps: dict[int, Step] = {}
     for name in sorted(files.keys() - verify.values()):
         match = NAME.fullmatch(name)
@@ -193,19 +193,35 @@ def _pieces(path: str | Path) -> Iterator[str]:
 
     In pieces, so that a big file takes no more memory than a small one.
     """
-    decoder, at = io.IncrementalNewlineDecoder(UTF_8(), translate=True), 0
+    decoder, at = None, 0
+    file = _opened(path)
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
+        while content := os.read(file, PIECE_BYTES):
+            if len(content) == PIECE_BYTES and os.fstat(file).st_size > MAX_BYTES:
                 raise StepFileError(f"{_name(path)}: larger than {MAX_BYTES >> 20} MiB; split it into several steps")
-            for at in range(0, size + 1, PIECE_BYTES):
-                content = file.read(min(PIECE_BYTES, size))
-                if b"\0" in content:
-                    raise StepFileError(f"{_name(path)}: holds a NUL byte; save it as UTF-8 text")
-                yield decoder.decode(content, final=at + PIECE_BYTES > size)
+            if b"\0" in content:
+                raise StepFileError(f"{_name(path)}: holds a NUL byte; save it as UTF-8 text")
+            if not decoder and content.isascii() and b"\r" not in content:
+                yield content.decode("ascii")  # there is nothing to normalise, as in nearly every file
+            else:
+                decoder = decoder or io.IncrementalNewlineDecoder(UTF_8(), translate=True)
+                text = decoder.decode(content)
+                yield text if at else text.removeprefix("\ufeff")
+            at += len(content)
+        if decoder:
+            yield decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        raise StepFileError(f"{_name(path)}: not UTF-8 text (byte {at + error.start}); save it as UTF-8") from None
+        begin = at - len(decoder.getstate()[0]) if decoder else at  # of what was decoded, the end of an earlier piece included
+        raise StepFileError(f"{_name(path)}: not UTF-8 text (byte {begin + error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    finally:
+        os.close(file)
+
+
+def _opened(path: str | Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise _unreadable(path, error) from None
 

@@ -103,10 +103,10 @@ def _views(live: Catalog, expected: Expected, touched: set[str]) -> Iterable[Fin
                           "bring table and view together: undo the change, or run with MIGRATE_REPAIR=all")
 
 
-def verify_steps(steps: Sequence[Step], runs: Mapping[str, Run]) -> list[Finding]:
+def verify_steps(steps: Sequence[Step], runs: Mapping[Step, Run]) -> list[Finding]:
     """What the steps' own verifications return: a row, or an error, is something wrong."""
     return [finding for step in steps if step.is_python or step.verify_text is not None
-            for finding in verify_step(step, runs[step.stem])]
+            for finding in verify_step(step, runs[step])]
 
 
 def verify_step(step: Step, run: Run) -> Iterable[Finding]:

@@ -19,6 +19,7 @@ from migrator.errors import AccessDenied, WrongServer
 from migrator.settings import Address
 from migrator.statements import PIECE, encoded, encoded_size
 
+READ_BYTES = 64 * 1024
 SILENCE_SECONDS = 1  # after which a server that does not greet is asked whether it is another kind
 
 # What an error code says at login.
@@ -77,12 +78,27 @@ class _Watched:
 
 
 class Packets(NetworkBrokerPlain):
-    """The driver's packets, and behind the next payload `text` in pieces: the driver itself copies a big one five times.
+    """The driver's packets. One read takes what is there, up to `ahead` bytes, where the driver makes two for each row.
 
-    To one of `too_many` bytes the server would hang up in the middle, and not be heard.
+    Behind the next payload `text` goes out in pieces: the driver itself copies a big one five times. To one of `too_many`
+    bytes the server would hang up in the middle, and not be heard.
     """
 
     text, too_many = "", 0
+    ahead = 0  # until the login is over: what is read in clear must not count as said under TLS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread = bytearray()
+
+    def _recv_chunk(self, sock: Any, size: int = 0) -> bytearray:
+        while (missing := size - len(self.unread)) > 0:
+            if not (more := sock.recv(max(missing, self.ahead))):
+                raise mysql.connector.InterfaceError(errno=2013)
+            self.unread += more
+        chunk = self.unread[:size]
+        del self.unread[:size]
+        return chunk
 
     def send(self, sock: Any, address: str, payload: bytes, *args: Any, **numbers: Any) -> None:
         if not self.text:
@@ -111,6 +127,7 @@ class Connection(MySQLConnection):
     def __init__(self, **options: Any):
         self.autocommits = True
         super().__init__(**options)
+        self._packets.ahead = READ_BYTES
 
     def _handle_server_status(self, flags: int) -> None:
         """Note whether the next statement would be a transaction of its own."""
@@ -138,7 +155,7 @@ class Connection(MySQLConnection):
         """Whether the server has said nothing. It says nothing unasked, but when it ends the connection."""
         connection: Any = self._socket
         try:
-            return not select.select([connection.sock], [], [], 0)[0]
+            return not self._packets.unread and not select.select([connection.sock], [], [], 0)[0]
         except (AttributeError, OSError, TypeError, ValueError):  # closed by the driver; a question will say so
             return False
 

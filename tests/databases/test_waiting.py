@@ -1,5 +1,6 @@
 """The job waits for what may still come, within one budget, and gives up at once on what will not get better."""
 
+import contextlib
 import http.server
 import re
 import socket
@@ -401,6 +402,37 @@ def test_full_authentication_works_over_tls(steps: Steps, mysql_servers: Callabl
     server.drop_database("tls")
 
     assert (over_tls.code, hashed.code) == (0, 0)
+
+
+def injecting(upstream: int) -> type[socketserver.BaseRequestHandler]:
+    """Passes everything on, and in clear a packet of its own, right behind the greeting: "you are logged in"."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError), socket.create_connection((HOST, upstream)) as server:
+                self.request.sendall(server.recv(65536) + packet(2, b"\0\0\0\2\0\0\0"))
+                threading.Thread(target=self.pass_on, args=(server, self.request), daemon=True).start()
+                self.pass_on(self.request, server)
+
+        def pass_on(self, source: socket.socket, to: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while data := source.recv(65536):
+                    to.sendall(data)
+
+    return Handler
+
+
+def test_what_was_said_in_clear_does_not_count_as_said_under_tls(
+    steps: Steps, mysql_servers: Callable[[str], MySQLServer]
+) -> None:
+    """Read ahead, it would be taken for the server's answer to the login, which comes behind the handshake."""
+    steps.write(n0001_a__mysql__sql="SELECT 1")
+    server = mysql_servers("mysql").start()
+    server.create_database("tls")
+    with serving(injecting(server.port)) as (port, _):
+        url = server.url("tls").replace(f":{server.port}/", f":{port}/")
+        refused_at_once(start(steps, MYSQL_URL=url), "mysql at", "TLS failed: the server speaks no TLS")
+    server.drop_database("tls")
 
 
 def test_socket_helpers_close() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from migrator import steps
 from migrator.errors import StepFileError
 from migrator.steps import Step, discover
 
@@ -94,6 +95,15 @@ def test_checksum_ignores_bom_and_line_ends(tmp_path: Path, text: bytes) -> None
     os.remove(tmp_path / "0001_a.mysql.sql")
 
     assert same.checksum == only(folder(tmp_path, n0001_b__mysql__sql="SELECT 1;\nSELECT 2;\n")).checksum
+
+
+@pytest.mark.parametrize("size", [*range(3, 12), 1000])
+def test_text_is_the_same_wherever_it_is_cut(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are read in pieces: no character, line end or byte order mark is another one where one ends."""
+    monkeypatch.setattr(steps, "PIECE_BYTES", size)
+    text = "\ufeffSELECT 'é€😀';\r\n\r\r-- \ufeffplain\n-- ab\r\n\ufeff"
+
+    assert only(folder(tmp_path, n0001_a__mysql__sql=text.encode())).text == "SELECT 'é€😀';\n\n\n-- \ufeffplain\n-- ab\n\ufeff"
 
 
 def test_checksum_is_of_the_step_alone(tmp_path: Path) -> None:
