@@ -147,8 +147,9 @@ def test_every_way_of_not_being_up_yet_is_waited_for(both: Steps) -> None:
             assert address in result.report["error"]
             left = [line["seconds_left"] for line in tries]
             assert left == sorted(left, reverse=True)
-            if address == hanging:  # its first try takes longer than the budget
-                assert [(line["reason"], round(line["seconds_left"])) for line in tries] == [("no answer yet", BUDGET - 2)]
+            if address == hanging:  # its first try takes as long as the budget: which of the two ends first is chance
+                first, *ends = [(line["reason"], round(line["seconds_left"])) for line in tries]
+                assert (first, ends or [("timed out", 0)]) == (("no answer yet", BUDGET - 2), [("timed out", 0)])
             else:
                 assert 3 <= len(tries) <= 15
                 assert not [line["reason"] for line in tries if not re.search(reason, line["reason"])]
@@ -418,6 +419,8 @@ def injecting(upstream: int) -> type[socketserver.BaseRequestHandler]:
             with contextlib.suppress(OSError):
                 while data := source.recv(65536):
                     to.sendall(data)
+            with contextlib.suppress(OSError):
+                to.shutdown(socket.SHUT_RDWR)  # the other thread may be reading from it, and would keep it open
 
     return Handler
 
