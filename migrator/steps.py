@@ -21,7 +21,7 @@ SHARED = re.compile(r"^(?:--|#) shared: (\S+) \(([^()\n]+)\)\s*$", re.MULTILINE)
 QUERY = re.compile(r"[\s(]*(SELECT|WITH|FROM|SHOW|EXPLAIN|DESC|DESCRIBE|EXISTS|TABLE|VALUES)\b", re.IGNORECASE)
 IDEMPOTENT = re.compile(r"^(?:--|#) migrate: idempotent\s*$", re.MULTILINE)
 MAX_BYTES = 256 * 1024 * 1024
-PIECE_BYTES = 64 * 1024  # a steps file is smaller; memory for more is had from the system each time, which takes longer than to read
+PIECE_BYTES = 64 * 1024  # most files are smaller; a buffer of 1 MiB takes longer to allocate than a small file to read
 UTF_8 = codecs.getincrementaldecoder("utf-8")
 IGNORED = re.compile(r"\..*|__pycache__|expected\.(clickhouse|mysql)\.json")
 
@@ -211,7 +211,8 @@ def _pieces(path: str | Path) -> Iterator[str]:
         if decoder:
             yield decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        begin = at - len(decoder.getstate()[0]) if decoder else at  # of what was decoded, the end of an earlier piece included
+        assert decoder
+        begin = at - len(decoder.getstate()[0])  # of what was decoded, the end of an earlier piece included
         raise StepFileError(f"{_name(path)}: not UTF-8 text (byte {begin + error.start}); save it as UTF-8") from None
     except OSError as error:
         raise _unreadable(path, error) from None

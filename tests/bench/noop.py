@@ -8,6 +8,7 @@ from tests.bench.measure import JOB, TURNS, in_turns, run, table
 from tests.bench.work import servers, write_expected, write_steps
 
 TABLES = 10  # on each database
+# For each case its steps on each database, and the bytes of one more.
 CASES = {"10 steps each": (10, 0), "1,000 steps each": (1000, 0), "10 steps each, and one of 64 MiB": (10, 64 << 20)}
 
 

@@ -38,14 +38,13 @@ class Peer(NamedTuple):
 def main(turns: int = TURNS) -> None:
     packages = install()
     with servers() as both, tempfile.TemporaryDirectory() as folder:
-        applying = prepared(Path(folder), both, packages, EACH)
+        many, few = (prepared(Path(folder) / f"{tables}_tables", both, packages, tables) for tables in (EACH, FEW))
         print(f"   applying {EACH:,} steps to each database:")
         medians = in_turns(max(1, turns // 5), {name: fresh(both, partial(applied, name, once, both))
-                                                for name, once in applying.items()})  # fmt: skip
+                                                for name, once in many.items()})  # fmt: skip
         table(medians, OURS)
         compare(medians, PEERS)
-        for tables in (EACH, FEW):
-            idle = prepared(Path(folder) / f"{tables}_tables", both, packages, tables)
+        for tables, idle in ((EACH, many), (FEW, few)):
             both.empty()
             for once in idle.values():  # each has a history of its own; the tables are there already
                 once()

@@ -26,6 +26,7 @@ from tests.rights import EXACT, OWN
 from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.mysql import ENGINES, MySQLServer
 from tests.servers.process import HOST, canary, free_port
+from tests.servers.tls import in_background, pass_on
 
 BUDGET = 3.0
 Port = Callable[[], int]
@@ -412,15 +413,8 @@ def injecting(upstream: int) -> type[socketserver.BaseRequestHandler]:
         def handle(self) -> None:
             with contextlib.suppress(OSError), socket.create_connection((HOST, upstream)) as server:
                 self.request.sendall(server.recv(65536) + packet(2, b"\0\0\0\2\0\0\0"))
-                threading.Thread(target=self.pass_on, args=(server, self.request), daemon=True).start()
-                self.pass_on(self.request, server)
-
-        def pass_on(self, source: socket.socket, to: socket.socket) -> None:
-            with contextlib.suppress(OSError):
-                while data := source.recv(65536):
-                    to.sendall(data)
-            with contextlib.suppress(OSError):
-                to.shutdown(socket.SHUT_RDWR)  # the other thread may be reading from it, and would keep it open
+                in_background(lambda: pass_on(server, self.request))
+                pass_on(self.request, server)
 
     return Handler
 

@@ -73,7 +73,7 @@ class TLSProxy:
             self._context.load_verify_locations(clients)
         self._listener = socket.create_server((HOST, 0))
         self.port = int(self._listener.getsockname()[1])
-        _in_background(self._accept)
+        in_background(self._accept)
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +86,7 @@ class TLSProxy:
     def _accept(self) -> None:
         while True:
             client, _ = self._listener.accept()
-            _in_background(lambda client=client: self._serve(client))
+            in_background(lambda client=client: self._serve(client))
 
     def _serve(self, client: socket.socket) -> None:
         try:
@@ -97,11 +97,13 @@ class TLSProxy:
                 continue
             return
         with inside, socket.create_connection((HOST, self._upstream)) as server:
-            _in_background(lambda: _pass_on(server, inside))
-            _pass_on(inside, server)
+            in_background(lambda: pass_on(server, inside))
+            pass_on(inside, server)
 
 
-def _in_background(work: Callable[[], None]) -> None:
+def in_background(work: Callable[[], None]) -> None:
+    """A thread that ends with its connections."""
+
     def quietly() -> None:
         with contextlib.suppress(OSError):
             work()
@@ -109,7 +111,8 @@ def _in_background(work: Callable[[], None]) -> None:
     threading.Thread(target=quietly, daemon=True).start()
 
 
-def _pass_on(source: socket.socket, to: socket.socket) -> None:
+def pass_on(source: socket.socket, to: socket.socket) -> None:
+    """Until one side closes; then close both, also for a thread that is reading the other way."""
     while data := source.recv(1 << 16):
         to.sendall(data)
     to.shutdown(socket.SHUT_RDWR)
