@@ -60,7 +60,7 @@ def main(turns: int = TURNS) -> None:
             both.empty()
             run([sys.executable, "-c", RECORD, str(sent)], environ)
             bare, ours = f"{kind}: what is sent, bare", f"{kind}: migrate"
-            medians = in_turns(turns // 3, {
+            medians = in_turns(turns, {
                 bare: fresh(both, partial(run, both.script(BARE, str(sent)))), ours: fresh(both, partial(run, JOB, environ))})
             table(medians, bare)
             print(f"   a step: {medians[ours].wall / 2 / EACH * 1000:.2f} ms")

